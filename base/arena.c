@@ -1,0 +1,106 @@
+#include "base/arena.h"
+
+#include "base/assert.h"
+#include "base/minmax.h"
+
+#include <stdalign.h>
+
+#define ARENA_BLOCK_BYTES_MIN 4096U
+
+struct arena_block {
+    struct arena_block *next;
+    size_t size; /* bytes of data */
+    alignas(max_align_t) uint8_t data[];
+};
+
+void arena_init(struct arena *arena, size_t bytes_max)
+{
+    *arena = (struct arena){.bytes_max = bytes_max};
+}
+
+static void free_blocks(struct arena_block *block)
+{
+    while (block != NULL) {
+        struct arena_block *next = block->next;
+        free(block);
+        block = next;
+    }
+}
+
+void arena_deinit(struct arena *arena)
+{
+    free_blocks(arena->head);
+    *arena = (struct arena){.bytes_max = arena->bytes_max};
+}
+
+void arena_reset(struct arena *arena)
+{
+    if (arena->head == NULL)
+        return;
+    free_blocks(arena->head->next);
+    arena->head->next = NULL;
+    arena->total_bytes = arena->head->size;
+    arena->used = 0;
+}
+
+/* Blocks double, so that a large request costs few of them; one oversized piece gets its own size.
+ */
+static bool add_block(struct arena *arena, size_t wanted)
+{
+    size_t size = arena->head == NULL ? ARENA_BLOCK_BYTES_MIN : arena->head->size * 2;
+    size_t room = arena->bytes_max - arena->total_bytes;
+    size = max_size(min_size(size, room), wanted);
+    if (size > room)
+        return false;
+    struct arena_block *block = malloc(sizeof(*block) + size);
+    if (block == NULL)
+        return false;
+    block->next = arena->head;
+    block->size = size;
+    arena->head = block;
+    arena->total_bytes += size;
+    arena->used = 0;
+    return true;
+}
+
+void *arena_alloc_raw(struct arena *arena, size_t size)
+{
+    if (size > arena->bytes_max)
+        return NULL;
+    size_t rounded = (size + alignof(max_align_t) - 1) & ~(alignof(max_align_t) - 1);
+    if (arena->head == NULL || arena->head->size - arena->used < rounded) {
+        if (!add_block(arena, rounded))
+            return NULL;
+    }
+    void *piece = arena->head->data + arena->used;
+    arena->used += rounded;
+    ASSERT(arena->used <= arena->head->size);
+    return piece;
+}
+
+void *arena_alloc(struct arena *arena, size_t size)
+{
+    void *piece = arena_alloc_raw(arena, size);
+    if (piece != NULL)
+        memset(piece, 0, size);
+    return piece;
+}
+
+void *arena_alloc_array(struct arena *arena, size_t count, size_t size)
+{
+    size_t total;
+    if (__builtin_mul_overflow(count, size, &total))
+        return NULL;
+    return arena_alloc(arena, total);
+}
+
+enum status arena_copy(struct arena *arena, struct slice s, struct slice *out)
+{
+    uint8_t *copy = arena_alloc_raw(arena, s.len);
+    if (copy == NULL)
+        return ST_TOO_BIG;
+    if (s.len > 0)
+        memcpy(copy, s.data, s.len);
+    *out = slice_make(copy, s.len);
+    return ST_OK;
+}
