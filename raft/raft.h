@@ -1,0 +1,182 @@
+/* raft/raft.h - consensus as a pure state machine (Ongaro and Ousterhout, "In Search of an
+ * Understandable Consensus Algorithm"; Ongaro's thesis; etcd's additions). Inputs go in by calls,
+ * effects come out in a `ready` batch. No I/O, no clock, no thread, no lock; the only randomness is
+ * handed in. Deterministic: the same calls give the same batches. Not thread-safe: one actor owns
+ * it.
+ *
+ * Storage is asynchronous: a batch holds append work and apply work, each with messages to be
+ * stepped or sent when that work is done; any number of batches may be outstanding. No call is made
+ * back into the caller. */
+#ifndef RAFT_RAFT_H
+#define RAFT_RAFT_H
+#include "base/buf.h"
+#include "base/rng.h"
+#include "base/status.h"
+#include "raft/types.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct raft;
+
+enum raft_role { RAFT_FOLLOWER, RAFT_PRE_CANDIDATE, RAFT_CANDIDATE, RAFT_LEADER };
+
+/* Numbers are raftpb's. */
+enum raft_message_type {
+    RAFT_MSG_HUP = 0,
+    RAFT_MSG_BEAT,
+    RAFT_MSG_PROP,
+    RAFT_MSG_APP,
+    RAFT_MSG_APP_RESP,
+    RAFT_MSG_VOTE,
+    RAFT_MSG_VOTE_RESP,
+    RAFT_MSG_SNAP,
+    RAFT_MSG_HEARTBEAT,
+    RAFT_MSG_HEARTBEAT_RESP,
+    RAFT_MSG_UNREACHABLE,
+    RAFT_MSG_SNAP_STATUS,
+    RAFT_MSG_CHECK_QUORUM,
+    RAFT_MSG_TRANSFER_LEADER,
+    RAFT_MSG_TIMEOUT_NOW,
+    RAFT_MSG_READ_INDEX,
+    RAFT_MSG_READ_INDEX_RESP,
+    RAFT_MSG_PRE_VOTE,
+    RAFT_MSG_PRE_VOTE_RESP,
+    RAFT_MSG_STORAGE_APPEND,
+    RAFT_MSG_STORAGE_APPEND_RESP,
+    RAFT_MSG_STORAGE_APPLY,
+    RAFT_MSG_STORAGE_APPLY_RESP,
+    RAFT_MSG_FORGET_LEADER,
+};
+
+/* A message. In a ready batch everything belongs to the batch; given to raft_step() it is borrowed
+ * for the call. */
+struct raft_message {
+    enum raft_message_type type;
+    raft_id to, from;
+    raft_term term, log_term;
+    raft_index index, commit;
+    const struct raft_entry *entries;
+    uint32_t entries_count;
+    const struct raft_snapshot_meta *snapshot; /* NULL: none */
+    bool reject;
+    raft_index reject_hint;
+    struct slice context;
+};
+
+struct raft_config {
+    raft_id id;
+    uint32_t election_ticks, heartbeat_ticks; /* 10 and 1 */
+    uint64_t message_bytes_max;               /* of entries in one MsgApp; 1 MiB */
+    uint32_t inflight_messages_max;           /* per peer; 512 */
+    uint64_t inflight_bytes_max;              /* per peer; 0: none */
+    uint64_t apply_bytes_max;                 /* outstanding apply work; 0: message_bytes_max */
+    uint64_t uncommitted_bytes_max;           /* leader's uncommitted payload; 0: none */
+    uint32_t window_entries_max;              /* of the log in memory: 5000 */
+    uint64_t window_bytes_max;                /* 64 MiB */
+    bool check_quorum, pre_vote, step_down_on_removal, apply_unstable;
+    struct rng *rng; /* borrowed */
+};
+
+/* What the log and the store held at start. The entries are those above the store's mark and as
+ * many below as the window wants (references are taken). */
+struct raft_start {
+    struct raft_hard_state hard_state;
+    struct raft_conf_state conf_state; /* the store's, at applied */
+    struct raft_log_id before_first;   /* the entry before entries[0]: {0,0} on an empty log */
+    const struct raft_entry *entries;
+    uint32_t entries_count;
+    raft_index applied; /* the store's mark */
+};
+
+/* Errors: ST_CORRUPT (what was found contradicts itself), ST_INVALID (config), ST_NO_MEMORY. */
+CHECKED enum status raft_new(const struct raft_config *config, const struct raft_start *start,
+                             struct raft **out);
+void raft_free(struct raft *raft); /* NULL is fine; batches must have been released */
+
+void raft_tick(struct raft *raft);
+/* Errors: ST_INVALID (a local type from outside), ST_DROPPED, ST_NO_MEMORY (state unchanged),
+ * ST_CORRUPT (the log regressed: the member must be quarantined). */
+CHECKED enum status raft_step(struct raft *raft, const struct raft_message *message);
+/* Appends (leader) or forwards (follower) proposals as one batch; references to the payloads are
+ * taken. On a leader *first_out is the index of the first, else 0. Errors: ST_DROPPED (no leader,
+ * transfer pending, quota, removed). */
+CHECKED enum status raft_propose(struct raft *raft, struct raft_payload *const *payloads,
+                                 uint32_t count, raft_index *first_out);
+/* A configuration change, its encoded ConfChange/ConfChangeV2 as payload (context included).
+ * ST_INVALID: bad bytes. */
+CHECKED enum status raft_propose_conf_change(struct raft *raft, enum raft_entry_type type,
+                                             struct raft_payload *payload, raft_index *index_out);
+/* Tells the core what a conf change entry decided; called once per such entry, in order. change
+ * NULL: refused. */
+CHECKED enum status raft_apply_conf_change(struct raft *raft, enum raft_entry_type type,
+                                           struct slice change, struct raft_conf_state *out);
+/* Starts or joins a read round; the answer comes in a ready's read_states with the same context.
+ * ST_DROPPED. */
+CHECKED enum status raft_read_index(struct raft *raft, uint64_t context);
+CHECKED enum status raft_campaign(struct raft *raft); /* a lone voter calls it at start */
+
+struct raft_read_state {
+    raft_index index;
+    uint64_t context;
+};
+
+struct raft_append_work {
+    bool present;
+    const struct raft_entry *entries; /* truncating everything at or above entries[0].index */
+    uint32_t entries_count;
+    bool has_hard_state;
+    struct raft_hard_state hard_state;
+    const struct raft_snapshot_meta *snapshot; /* NULL: none */
+    bool must_sync;
+    /* When durable: those addressed to self are stepped, in order, the others sent. */
+    const struct raft_message *responses;
+    uint32_t responses_count;
+};
+
+struct raft_apply_work {
+    const struct raft_entry *entries; /* committed, in order */
+    uint32_t entries_count;
+    struct raft_message response; /* stepped when they are applied */
+};
+
+struct raft_ready {
+    bool has_soft_state;
+    raft_id leader;
+    enum raft_role role;
+    const struct raft_message *messages; /* may leave at once */
+    uint32_t messages_count;
+    struct raft_append_work append;
+    struct raft_apply_work apply;
+    const struct raft_read_state *read_states;
+    uint32_t read_states_count;
+    /* Reads dropped because leadership was lost, to be answered at once. */
+    const uint64_t *reads_lost;
+    uint32_t reads_lost_count;
+    struct raft_log_id durable; /* the store rule's: travels to apply before the entries */
+};
+
+bool raft_has_ready(const struct raft *raft);
+/* Errors: ST_NO_MEMORY (state unchanged). The batch is owned by the caller until
+ * raft_ready_release(). */
+CHECKED enum status raft_ready(struct raft *raft, struct raft_ready **out);
+void raft_ready_release(struct raft_ready *ready);
+
+/* Drops entries up to index from the window (they are applied and below the store's durable mark).
+ */
+void raft_compact(struct raft *raft, raft_index index);
+
+struct raft_status {
+    raft_id id, leader;
+    enum raft_role role;
+    struct raft_hard_state hard_state;
+    raft_index applied, last_index, window_first;
+    struct raft_log_id durable;
+    uint64_t window_bytes, unstable_bytes;
+};
+void raft_get_status(const struct raft *raft, struct raft_status *out);
+const struct raft_conf_state *
+raft_conf_state(const struct raft *raft); /* borrowed until the next apply of a change */
+/* Asserts every invariant of one member; debug and simulation builds. */
+void raft_check(const struct raft *raft);
+#endif

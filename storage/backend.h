@@ -1,0 +1,137 @@
+/* storage/backend.h - an ordered store of bytes in buckets: one writer, snapshot readers.
+ * Implemented by backend_lmdb.c and backend_sqlite.c; the test double is tests/fakes/backend_mem.c.
+ * Durability comes from the Raft log, so commits are rare; what a backend promises is that after
+ * any crash it holds exactly some committed transaction, whole, and that the mark in it says which.
+ *
+ * Threads: apply/commit/abort on one thread at a time (the backend writer). A snapshot is used by
+ * one thread at a time and may move between threads. Nothing here logs.
+ *
+ * Values are stored with an 8-byte checksum of key and value behind them, added and checked here;
+ * callers never see it. Keys may be up to BACKEND_KEY_BYTES_MAX long whatever the library below
+ * allows. */
+#ifndef STORAGE_BACKEND_H
+#define STORAGE_BACKEND_H
+#include "base/buf.h"
+#include "base/slice.h"
+#include "base/status.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define BACKEND_KEY_BYTES_MAX 32768U /* bbolt's limit, so that every store fits etcd's db file */
+
+/* etcd's buckets; the names on disk are etcd's (backend_bucket_name). */
+enum bucket {
+    BUCKET_ALARM,
+    BUCKET_AUTH,
+    BUCKET_AUTH_ROLES,
+    BUCKET_AUTH_USERS,
+    BUCKET_CLUSTER,
+    BUCKET_KEY,
+    BUCKET_LEASE,
+    BUCKET_MEMBERS,
+    BUCKET_MEMBERS_REMOVED,
+    BUCKET_META,
+    BUCKETS_COUNT
+};
+const char *backend_bucket_name(enum bucket bucket);
+
+/* What a committed transaction contains: the last entry applied in it, and the configuration then
+ * in force (encoded raftpb.ConfState; opaque here). */
+struct store_mark {
+    uint64_t index;
+    uint64_t term;
+    struct slice conf_state;
+};
+
+enum backend_op_kind {
+    BACKEND_PUT,
+    BACKEND_APPEND, /* a put whose key is above every key of the bucket; BUCKET_KEY only */
+    BACKEND_DELETE, /* an absent key is fine */
+};
+
+struct backend_op {
+    enum backend_op_kind kind;
+    enum bucket bucket;
+    struct slice key, value; /* borrowed for the call */
+};
+
+struct backend_options {
+    const char *path; /* the store's file, e.g. <data-dir>/member/store/0000000000000000.lmdb */
+    uint64_t life_id; /* written into a new store, compared with an old one's: ST_INVALID if it
+                         differs */
+    uint64_t map_bytes_max; /* the file never grows beyond it: then ST_NO_SPACE */
+    bool create;            /* false: ST_NOT_FOUND when absent */
+    bool read_only;         /* tools; never creates, never changes a byte */
+};
+
+struct backend;
+struct backend_snapshot;
+struct backend_cursor;
+
+struct backend_stat {
+    uint64_t size_bytes;    /* of the file(s) */
+    uint64_t in_use_bytes;  /* without free pages */
+    uint64_t commits_count; /* since open */
+    uint64_t syncs_count;   /* flushes asked of the disk since open */
+};
+
+struct backend_ops {
+    const char *name; /* "lmdb", "sqlite", "mem" */
+    enum status (*open)(const struct backend_options *options, struct backend **out);
+    void (*close)(struct backend *backend);
+    /* Adds ops to the open write transaction, in order; begins one when none is open. Not visible,
+     * not durable yet. Errors: ST_NO_SPACE (the transaction is then gone, nothing of it happened),
+     * ST_IO, ST_NO_MEMORY. */
+    enum status (*apply)(struct backend *backend, const struct backend_op *ops, size_t count);
+    /* Ends the transaction with the mark in it (NULL mark: as it was). On ST_OK everything is
+     * visible to new snapshots; *durable_out is the index of the newest mark that surely survives a
+     * power cut (LMDB with NOMETASYNC: the one before). full: flush everything, so that it is this
+     * one. Errors as above; after ST_NO_SPACE the same ops may be applied and committed again
+     * later. */
+    enum status (*commit)(struct backend *backend, const struct store_mark *mark, bool full,
+                          uint64_t *durable_out);
+    void (*abort)(struct backend *backend);
+    /* The newest committed mark; index 0 on a fresh store. conf_state is appended to *conf_state.
+     */
+    enum status (*mark)(struct backend *backend, struct store_mark *out, struct buf *conf_state);
+    enum status (*snapshot_open)(struct backend *backend, struct backend_snapshot **out);
+    void (*snapshot_close)(struct backend_snapshot *snapshot); /* NULL is fine */
+    /* *value_out is borrowed from the snapshot until its next call. ST_NOT_FOUND, ST_CORRUPT,
+     * ST_IO. */
+    enum status (*get)(struct backend_snapshot *snapshot, enum bucket bucket, struct slice key,
+                       struct slice *value_out);
+    enum status (*cursor_open)(struct backend_snapshot *snapshot, enum bucket bucket,
+                               struct backend_cursor **out);
+    /* First record with key >= key. ST_NOT_FOUND past the end. Both slices are borrowed until the
+     * next call. */
+    enum status (*cursor_seek)(struct backend_cursor *cursor, struct slice key,
+                               struct slice *key_out, struct slice *value_out);
+    enum status (*cursor_next)(struct backend_cursor *cursor, struct slice *key_out,
+                               struct slice *value_out);
+    /* Last record of the bucket. */
+    enum status (*cursor_last)(struct backend_cursor *cursor, struct slice *key_out,
+                               struct slice *value_out);
+    void (*cursor_close)(struct backend_cursor *cursor); /* NULL is fine */
+    enum status (*stat)(struct backend *backend, struct backend_stat *out);
+    /* A compact, durable copy (file and directory synced) of the newest commit at path:
+     * defragmentation. */
+    enum status (*copy)(struct backend *backend, const char *path);
+    /* Walks everything: the library's own structure, every checksum. Faults are described in
+     * *report, a line each. ST_CORRUPT when there are any. */
+    enum status (*check)(struct backend *backend, struct buf *report);
+};
+
+struct backend {
+    const struct backend_ops *ops;
+};
+struct backend_snapshot {
+    struct backend *backend; /* heads every implementation's snapshot */
+};
+struct backend_cursor {
+    struct backend_snapshot *snapshot; /* heads every implementation's cursor */
+};
+
+const struct backend_ops *backend_lmdb(void);
+const struct backend_ops *backend_sqlite(void);
+#endif
