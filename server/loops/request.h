@@ -1,0 +1,68 @@
+/* server/loops/request.h - what a service hands to the consensus actor: a write to be agreed on, or
+ * a read that waits for its moment. Both live in their call's arena and are the actors' until their
+ * callback is called. */
+#ifndef SERVER_LOOPS_REQUEST_H
+#define SERVER_LOOPS_REQUEST_H
+#include "base/inbox.h"
+#include "base/list.h"
+#include "base/slice.h"
+#include "raft/types.h"
+#include "server/state/error.h"
+
+#include <stdint.h>
+
+struct loops; /* the running actors; server/loops/loops.h */
+struct rpc_call;
+
+enum request_kind { REQUEST_PROPOSAL, REQUEST_READ };
+
+struct request {
+    struct inbox_node node;
+    enum request_kind kind;
+    uint64_t deadline_ns; /* monotonic: the server's own limit (5 s + 2 election timeouts) */
+    struct rpc_call *call;
+    struct list_node waiting; /* the consensus actor's */
+};
+
+/* A write. done is called exactly once, on the apply or the consensus actor, and must not block
+ * (finish the call with rpc_finish_later). error API_OK: response holds the encoded answer, in
+ * call->arena. */
+struct proposal {
+    struct request request;
+    struct raft_payload *payload; /* encoded InternalRaftRequest; the reference is taken */
+    uint64_t id;                  /* header.ID in the payload */
+    void (*done)(struct proposal *proposal, enum api_error error, struct slice response);
+    struct proposal *next_by_id; /* the consensus actor's */
+};
+
+/* A linearizable read. ready is called exactly once: with API_OK on a reader thread (slot in
+ * reader), where it may read the store and must finish the call; or with an error on the consensus
+ * actor. */
+struct read_request {
+    struct request request;
+    void (*ready)(struct read_request *read, enum api_error error, uint32_t reader);
+    uint64_t context; /* the consensus actor's */
+    raft_index index; /* to be applied before the read */
+};
+
+/* Hands a request over; any thread. With the inbox at its limit the callback is called at once with
+ * API_TOO_MANY_REQUESTS. kind and call are the caller's to set. */
+void loops_propose(struct loops *loops, struct proposal *proposal);
+void loops_read(struct loops *loops, struct read_request *read);
+/* Runs ready on a reader thread without any consensus: large serializable reads. */
+void loops_read_local(struct loops *loops, struct read_request *read);
+
+/* A number for a proposal's header.ID: 16 bits of member id and 48 counting up from a random start.
+ * Any thread. */
+uint64_t loops_next_id(struct loops *loops);
+
+/* What a status answer shows; a consistent enough copy, any thread, no lock. */
+struct loops_status {
+    raft_id leader;
+    raft_term term;
+    raft_index commit, applied;
+    bool is_leader, is_learner;
+    bool ready; /* this member's own publish entry is applied: client calls are served */
+};
+void loops_get_status(const struct loops *loops, struct loops_status *out);
+#endif
