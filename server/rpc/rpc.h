@@ -2,8 +2,8 @@
  * the JSON gateway and the simulator later. A service knows nothing of sockets or gRPC.
  *
  * A call is born on a poller thread, which runs its handler; the handler must not block. It is
- * answered from any thread, exactly once, by rpc_finish() (unary: with a message). After that the
- * service must not touch it. */
+ * answered from any thread, exactly once, by rpc_finish() or rpc_finish_later(). After that the
+ * service must not touch it, unless it holds a reference. */
 #ifndef SERVER_RPC_RPC_H
 #define SERVER_RPC_RPC_H
 #include "base/arena.h"
@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* gRPC's codes, by their numbers on the wire. */
 enum rpc_code {
     RPC_OK = 0,
     RPC_CANCELLED,
@@ -34,53 +35,89 @@ enum rpc_code {
     RPC_DATA_LOSS,
     RPC_UNAUTHENTICATED,
 };
+#define RPC_CODES_COUNT 17U
 
 struct rpc_call;
 
-/* Stream shapes; unary is both false. */
+/* The callbacks of one call come one after another on its poller thread, on_call or the first
+ * on_message before all others. Once the call is finished none begins; one that is running on the
+ * poller while another thread finishes runs to its end, and the call's memory outlives it. */
 struct rpc_method {
     const char *path; /* "/etcdserverpb.KV/Put" */
+    /* Stream shapes; unary is both false. */
     bool client_streams, server_streams;
     /* Unary and server-streaming: called once with the whole request in call->message. */
     void (*on_call)(struct rpc_call *call);
-    /* Client-streaming and bidi: one message; NULL data: the client half-closed. */
+    /* Client-streaming and bidi: one message, borrowed for the callback; the next is not read from
+     * the connection before it returns. NULL data: the client half-closed (an empty message has
+     * data); the service may go on sending, and should finish when it has said what it wants. */
     void (*on_message)(struct rpc_call *call, struct slice message);
-    /* The peer went away, its deadline passed, or the server stops. At most once, on any thread,
-     * never after rpc_finish() returned. The call must still be finished. May be NULL. */
+    /* The peer went away, its deadline passed, or the server stops; at most once. The call must
+     * still be finished. May be NULL: then call->canceled is not kept up to date for a unary call,
+     * which saves an event on each. */
     void (*on_cancel)(struct rpc_call *call);
     /* The last rpc_send() left; the next may be made. May be NULL. */
     void (*on_sent)(struct rpc_call *call);
+};
+
+/* A group of methods with one service pointer: the table that a service exports. */
+struct rpc_service {
+    const struct rpc_method *methods; /* borrowed */
+    uint32_t methods_count;
+    void *service; /* becomes call->service */
 };
 
 struct rpc_metadata {
     struct slice key, value;
 };
 
+/* What carries a call; services use the functions below. */
+struct rpc_transport {
+    void (*finish)(struct rpc_call *call, enum rpc_code code, const char *text,
+                   struct slice message);
+    void (*finish_later)(struct rpc_call *call, enum rpc_code code, const char *text,
+                         struct slice message);
+    enum status (*send)(struct rpc_call *call, struct slice message);
+    const char *(*peer)(struct rpc_call *call);
+    void (*ref)(struct rpc_call *call);
+    void (*unref)(struct rpc_call *call);
+};
+
 struct rpc_call {
     struct inbox_node node; /* for whoever holds the call at the moment */
+    const struct rpc_transport *transport;
     const struct rpc_method *method;
     void *service;        /* as registered */
     struct arena *arena;  /* ends with the call */
     struct slice message; /* unary and server-streaming: the request; valid until the finish */
     const struct rpc_metadata *metadata;
     uint32_t metadata_count;
-    const char *peer;     /* for logs, "127.0.0.1:40312" */
+    uint32_t poller;      /* number of the poller thread, a reader slot for small reads */
     uint64_t deadline_ns; /* monotonic; UINT64_MAX: none */
     uint64_t started_ns;
-    uint32_t poller;      /* number of the poller thread, a reader slot for small reads */
     void *state;          /* the service's */
     atomic_bool canceled; /* set before on_cancel */
 };
 
-/* Answers and ends the call. message (unary only; ignored unless code is RPC_OK) and text are
- * copied, or for message taken as they lie when they are in call->arena. Any thread. */
+/* Answers and ends the call. message (unary only; ignored unless code is RPC_OK) is sent from where
+ * it lies and must be in call->arena or constant; text is copied, NULL is empty. A stream is ended
+ * after the message in flight has left. Any thread. */
 void rpc_finish(struct rpc_call *call, enum rpc_code code, const char *text, struct slice message);
 /* The same from an actor that must not pay for sockets (apply): handed to a responder thread, one
- * wake-up a batch. message must lie in call->arena. */
+ * wake-up a batch. text too must be in call->arena or constant. */
 void rpc_finish_later(struct rpc_call *call, enum rpc_code code, const char *text,
                       struct slice message);
-/* Streams: sends one message; at most one in flight (see on_sent). */
+/* Streams: sends one message (copied); at most one in flight (see on_sent). Any thread, one at a
+ * time, not after the finish. Errors: ST_BUSY (one is in flight), ST_CANCELED (the call is gone,
+ * on_cancel comes or came), ST_NO_MEMORY. */
 CHECKED enum status rpc_send(struct rpc_call *call, struct slice message);
+
+/* The peer's address for logs, "127.0.0.1:40312"; borrowed from the call. */
+const char *rpc_peer(struct rpc_call *call);
+/* Keeps the call's memory (arena, metadata, state) beyond its finish, for a message to an actor
+ * that may be overtaken by it. Any thread. */
+void rpc_ref(struct rpc_call *call);
+void rpc_unref(struct rpc_call *call);
 
 /* Reads one metadata value (first of its key, keys in lower case); ST_NOT_FOUND. */
 CHECKED enum status rpc_metadata_get(const struct rpc_call *call, const char *key,

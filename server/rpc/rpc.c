@@ -1,0 +1,44 @@
+#include "server/rpc/rpc.h"
+
+void rpc_finish(struct rpc_call *call, enum rpc_code code, const char *text, struct slice message)
+{
+    call->transport->finish(call, code, text, message);
+}
+
+void rpc_finish_later(struct rpc_call *call, enum rpc_code code, const char *text,
+                      struct slice message)
+{
+    call->transport->finish_later(call, code, text, message);
+}
+
+enum status rpc_send(struct rpc_call *call, struct slice message)
+{
+    return call->transport->send(call, message);
+}
+
+const char *rpc_peer(struct rpc_call *call)
+{
+    return call->transport->peer(call);
+}
+
+void rpc_ref(struct rpc_call *call)
+{
+    call->transport->ref(call);
+}
+
+void rpc_unref(struct rpc_call *call)
+{
+    call->transport->unref(call);
+}
+
+enum status rpc_metadata_get(const struct rpc_call *call, const char *key, struct slice *value_out)
+{
+    struct slice wanted = slice_from_str(key);
+    for (uint32_t i = 0; i < call->metadata_count; i++) {
+        if (slice_eq(call->metadata[i].key, wanted)) {
+            *value_out = call->metadata[i].value;
+            return ST_OK;
+        }
+    }
+    return ST_NOT_FOUND;
+}
