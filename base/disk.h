@@ -6,7 +6,9 @@
  * they may block and may be called by any one thread at a time per file. The asynchronous one,
  * disk_submit(), is the log's hot path: a durable write (data on stable storage when it completes)
  * that never blocks its caller. Completions are taken by the submitting thread with disk_poll();
- * when one becomes available the disk calls its wake function.
+ * when one becomes available the disk signals the eventfd it was given, so an owner with one
+ * eventfd for its inbox and its disk sleeps on that alone. Submit, poll and wait belong to one
+ * thread, the one that submits first.
  *
  * Errors: ST_NOT_FOUND, ST_EXISTS, ST_NO_SPACE, ST_UNSUPPORTED, ST_NO_MEMORY, else ST_IO. A write
  * or sync that failed is never retried on the same file: its pages may be lost and marked clean
@@ -46,9 +48,6 @@ struct disk_write {
     struct disk_write *next; /* the disk's, between submit and poll */
 };
 
-/* Called on any thread when a completion waits. Must only wake the submitter. */
-typedef void (*disk_wake)(void *context);
-
 typedef void (*disk_list_fn)(void *context, const char *name);
 
 struct disk_ops {
@@ -71,7 +70,8 @@ struct disk_ops {
     enum status (*space)(struct disk *disk, const char *path, uint64_t *free_bytes_out);
     enum status (*submit)(struct disk *disk, struct disk_write *write);
     struct disk_write *(*poll)(struct disk *disk); /* one completed write, or NULL */
-    void (*set_wake)(struct disk *disk, disk_wake wake, void *context);
+    void (*wait)(struct disk *disk);
+    enum status (*set_event_fd)(struct disk *disk, int fd);
     const char *(*name)(const struct disk *disk); /* "io_uring", "pwritev2", "fdatasync", "fake" */
     void (*free)(struct disk *disk);
 };
@@ -150,9 +150,16 @@ static inline struct disk_write *disk_poll(struct disk *d)
 {
     return d->ops->poll(d);
 }
-static inline void disk_set_wake(struct disk *d, disk_wake wake, void *context)
+/* Blocks until disk_poll() has something to give or nothing is outstanding: clean stop, tests. */
+static inline void disk_wait(struct disk *d)
 {
-    d->ops->set_wake(d, wake, context);
+    d->ops->wait(d);
+}
+/* From now on each completion adds to fd, an eventfd (borrowed until the disk is freed; it may have
+ * other signallers). Call it before the first submit. Errors: ST_UNSUPPORTED, ST_IO. */
+CHECKED static inline enum status disk_set_event_fd(struct disk *d, int fd)
+{
+    return d->ops->set_event_fd(d, fd);
 }
 static inline const char *disk_name(const struct disk *d)
 {

@@ -28,12 +28,13 @@ struct wal_options {
     bool create;               /* a new log: the directory must hold no segment (ST_EXISTS) */
     struct raft_log_id store_mark; /* the store's mark: a log that ends before it, lacks it, or has
                                       another term there is damage */
+    uint64_t segment_bytes_first;  /* 0: the default (4 MiB); multiples of DISK_BLOCK_BYTES */
     uint64_t segment_bytes_max;    /* 0: the default (64 MiB) */
 };
 
 /* What recovery found, in words for the operator when it refuses. */
 struct wal_report {
-    char text[512];                       /* what, where, and the ways out; "" when all is well */
+    char text[1024];                      /* what, where, and the ways out; "" when all is well */
     bool torn_tail;                       /* a torn tail was cut: normal after a crash */
     raft_index damage_first, damage_last; /* entries that cannot be trusted, 0 when none */
     uint64_t segments_count, batches_count, bytes;
@@ -69,20 +70,24 @@ struct wal_append {
     const struct raft_snapshot_meta *snapshot; /* NULL: none */
 };
 
-/* Stages work into the next batch; *ticket_out grows by one for each call. Payloads are copied or
- * referenced. Errors: ST_NO_MEMORY (nothing staged), ST_TOO_BIG, ST_IO. */
+/* Stages work into the next batch; *ticket_out grows by one for each call. Payloads are copied.
+ * Work that changes nothing but the commit index forces no write: it is done when what was staged
+ * before it is. Errors (nothing staged then): ST_NO_MEMORY, ST_TOO_BIG (one entry over the limit),
+ * ST_NO_SPACE (too much is staged while the disk is full: again later), ST_IO. */
 CHECKED enum status wal_append(struct wal *wal, const struct wal_append *append,
                                uint64_t *ticket_out);
 /* Takes completions and, when no batch is in flight and something is staged, submits all of it as
- * the next batch. *durable_ticket_out: everything staged up to it is durable. ST_IO is for ever.
- * Never blocks, except by ST_NO_SPACE: no prepared segment is left (ask again when the preparer has
- * worked). */
+ * the next batch. *durable_ticket_out: everything staged up to it is durable (set whatever the
+ * status). ST_IO is for ever. ST_NO_SPACE: the next batch has no room and the disk is full; what is
+ * staged stays staged and goes when the preparer has found room (the owner's wake is called then).
+ * Never blocks. */
 CHECKED enum status wal_poll(struct wal *wal, uint64_t *durable_ticket_out);
 /* Writes the empty closing batch when nothing has been written for long enough (it marks the one
  * before as durable). Returns the time at which to call again, UINT64_MAX for never (nothing to
  * close). */
 uint64_t wal_idle(struct wal *wal, uint64_t now_ns);
-/* Clean stop: submits and waits for everything staged and a closing batch. Blocks. */
+/* Clean stop: submits and waits for everything staged and a closing batch. Blocks. The preparer's
+ * thread must have ended: its steps are taken here if room is needed. ST_NO_SPACE, ST_IO. */
 CHECKED enum status wal_finish(struct wal *wal);
 
 /* Segments wholly below index are no longer needed by the store; up to 4 of them are kept for
@@ -101,10 +106,14 @@ void wal_get_stat(const struct wal *wal, struct wal_stat *out);
 
 /* ---- the preparer ---- */
 
-/* Does a bounded piece of work (one chunk of zeros, one rename, one removal) and returns when to
- * call again; UINT64_MAX: wait for the wake that wal_poll() gives when it takes a spare. Errors
+/* Does a bounded piece of work (one chunk of zeros, one sync, one rename, one removal) and returns
+ * when to call again; UINT64_MAX: wait for the preparer's wake. Errors
  * stay inside: they show as a missing spare (ST_NO_SPACE) or, for a failed sync, as ST_IO of
  * wal_poll(). */
 uint64_t wal_preparer_step(struct wal *wal, uint64_t now_ns);
+/* Both are set before any thread runs. The preparer is woken (by the owner's thread) when there is
+ * work for it; the owner (by the preparer's thread) when room or a failure awaits its wal_poll().
+ */
 void wal_set_preparer_wake(struct wal *wal, void (*wake)(void *context), void *context);
+void wal_set_owner_wake(struct wal *wal, void (*wake)(void *context), void *context);
 #endif
