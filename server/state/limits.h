@@ -1,0 +1,16 @@
+/* server/state/limits.h - bounds of the state machine, with their reasons. */
+#ifndef SERVER_STATE_LIMITS_H
+#define SERVER_STATE_LIMITS_H
+
+#define TXN_OPS_MAX_DEFAULT 128U /* operations in one Txn; etcd's default of --max-txn-ops */
+/* Txns within txns. Each level takes one operation of the budget above, so no allowed request comes
+ * near it; it bounds the stack of every walk over a txn: 1024 frames are under 1 MiB. */
+#define TXN_DEPTH_MAX 1024U
+#define REQUEST_BYTES_MAX_DEFAULT (1536U << 10) /* of an encoded entry; etcd's default */
+#define QUOTA_BYTES_DEFAULT (2ULL << 30)        /* etcd's default of --quota-backend-bytes */
+#define MEMBERS_MAX 64U       /* rows of the member table; RAFT_MEMBERS_MAX is the same */
+#define MEMBER_URLS_MAX 64U   /* of one kind, of one member */
+#define MEMBER_TEXT_MAX 4096U /* bytes of a name or URL */
+/* Scratch memory that the machine keeps between entries; larger pieces are given back. */
+#define MACHINE_SCRATCH_KEPT_BYTES (256U << 10)
+#endif

@@ -1,0 +1,96 @@
+/* server/state/machine.h - the replicated state machine: applies log entries to the store, in
+ * order, the same way on every member. Deterministic: what an entry does depends on the entries
+ * before it alone, never on time, settings of this member, or whether anybody here waits for the
+ * answer.
+ *
+ * Entries hold etcd's InternalRaftRequest, or the legacy v2 Request in which 3.5 publishes member
+ * attributes and the cluster version. What an entry changes in the small buckets and its index go
+ * into the store together (store_end_entry), so an entry is never applied twice. The store's mark
+ * is the only home of the applied index, its term and the configuration; etcd's records meta/
+ * consistent_index, term and confState are written from it when a db file is made.
+ *
+ * Threads: everything is the apply actor's but what says otherwise. Nothing here logs. */
+#ifndef SERVER_STATE_MACHINE_H
+#define SERVER_STATE_MACHINE_H
+#include "base/arena.h"
+#include "base/slice.h"
+#include "base/status.h"
+#include "raft/types.h"
+#include "server/state/error.h"
+#include "server/state/members.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct mvcc;
+struct store;
+struct machine;
+
+struct machine_options {
+    struct store *store; /* borrowed, open */
+    struct mvcc *mvcc;   /* borrowed, open over that store */
+    uint64_t cluster_id; /* into every response header */
+    raft_id member_id;
+    bool threaded; /* false in the simulator: the lock of the member list is a no-op */
+};
+
+/* Reads members and cluster version from the store; the applied index is the store's mark. Errors:
+ * ST_CORRUPT, ST_IO, ST_NO_MEMORY; *out is then NULL. */
+CHECKED enum status machine_open(const struct machine_options *options, struct machine **out);
+void machine_close(struct machine *machine); /* NULL is fine */
+
+struct machine_result {
+    uint64_t request_id;   /* header.ID of the request; 0: none */
+    enum api_error error;  /* the answer to whoever proposed it */
+    struct slice response; /* API_OK: encoded, with its full header; in the arena */
+    /* A physical compaction: the answer waits until mvcc_compact_is_done(). */
+    bool wait_for_compaction;
+    raft_id published; /* member whose name and client URLs this entry made known; 0: none */
+};
+
+/* Applies one RAFT_ENTRY_NORMAL, whatever the fate of its call. The response is put in arena when
+ * out->error is API_OK; an arena that is too small for it makes the error API_RESPONSE_TOO_LARGE,
+ * never changes what is applied. arena NULL: nobody waits, no response is made.
+ * Entries at or below the applied index change nothing and give API_OK with an empty response.
+ * Errors, all of which must stop the member (machine_problem() says more): ST_UNSUPPORTED (an entry
+ * this version cannot apply), ST_CORRUPT, ST_IO, ST_NO_MEMORY. */
+CHECKED enum status machine_apply(struct machine *machine, const struct raft_entry *entry,
+                                  struct arena *arena, struct machine_result *out);
+
+/* A configuration change comes in two steps with the consensus core between them. First: is it
+ * valid? *change_out is borrowed from the entry, empty when the change is refused (to be handed to
+ * the core as such). out->request_id is the ConfChange's id and out->error the reason. Errors as
+ * machine_apply(). */
+CHECKED enum status machine_check_conf_change(struct machine *machine,
+                                              const struct raft_entry *entry,
+                                              struct slice *change_out, struct machine_result *out);
+/* Second: changes the member table and ends the entry with the configuration that the core made of
+ * it. Errors as machine_apply(). */
+CHECKED enum status machine_end_conf_change(struct machine *machine, const struct raft_entry *entry,
+                                            const struct raft_conf_state *conf_state);
+
+/* What stands behind the last error of the verbs above, for the log: a sentence, never NULL. */
+const char *machine_problem(const struct machine *machine);
+
+/* Last entry applied. */
+struct raft_log_id machine_applied(const struct machine *machine);
+
+/* ---- any thread ---- */
+
+uint64_t machine_cluster_id(const struct machine *machine);
+raft_id machine_member_id(const struct machine *machine);
+/* The member table as of now, counted: members_unref() it. It never changes; a change makes a new
+ * one. */
+struct members *machine_members(struct machine *machine);
+/* "3.5.0", or "" while it is not decided. out has room for VERSION_TEXT_BYTES. */
+#define VERSION_TEXT_BYTES 32U
+void machine_cluster_version(struct machine *machine, char *out);
+
+/* ---- entries that a member proposes for itself; payloads are owned by the caller ---- */
+
+/* This member's name and client URLs as 3.5's v2 Request. NULL without memory. */
+struct raft_payload *machine_publish_payload(const struct machine *machine, const char *name,
+                                             const char *const *client_urls, uint32_t urls_count);
+/* The cluster version ("3.5.0") likewise. */
+struct raft_payload *machine_version_payload(const struct machine *machine, const char *version);
+#endif
