@@ -62,7 +62,7 @@ static bool have_hardware(void)
 #endif
 
 /* Four bits at a time: 64 bytes of table. The slow way, for processors without the instruction. */
-static uint32_t crc32c_table(uint32_t crc, struct slice s)
+uint32_t crc32c_portable(uint32_t crc, struct slice s)
 {
     static const uint32_t nibble[16] = {0x00000000, 0x105ec76f, 0x20bd8ede, 0x30e349b1,
                                         0x417b1dbc, 0x5125dad3, 0x61c69362, 0x7198540d,
@@ -79,5 +79,5 @@ static uint32_t crc32c_table(uint32_t crc, struct slice s)
 
 uint32_t crc32c(uint32_t crc, struct slice s)
 {
-    return have_hardware() ? crc32c_hardware(crc, s) : crc32c_table(crc, s);
+    return have_hardware() ? crc32c_hardware(crc, s) : crc32c_portable(crc, s);
 }

@@ -25,4 +25,6 @@ struct hash128 hash128_seeded(struct slice s, uint64_t seed);
 /* CRC-32C (Castagnoli) with the usual inversion before and after: crc32c(crc32c(0, a), b) is the
  * crc of ab. */
 uint32_t crc32c(uint32_t crc, struct slice s);
+/* The same by table: what crc32c() does on a processor without the instruction. */
+uint32_t crc32c_portable(uint32_t crc, struct slice s);
 #endif
