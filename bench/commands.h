@@ -1,0 +1,20 @@
+/* bench/commands.h - the subcommands. Each takes the words behind its name and returns the exit
+ * code: 0, 1 when something failed, 2 for a wrong command line. */
+#ifndef BENCH_COMMANDS_H
+#define BENCH_COMMANDS_H
+
+struct command {
+    const char *name, *summary;
+    int (*run)(int argc, char **argv);
+};
+
+int command_kv(int argc, char **argv);
+int command_disk(int argc, char **argv);
+int command_wal(int argc, char **argv);
+int command_backend(int argc, char **argv);
+int command_mvcc(int argc, char **argv);
+int command_compare(int argc, char **argv);
+
+/* True when argv asks for help. */
+int command_wants_help(int argc, char **argv);
+#endif

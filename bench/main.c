@@ -1,0 +1,43 @@
+/* cleat-bench: measures disks, the log, the store and whole servers, in one format. */
+#include "bench/commands.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const struct command commands[] = {
+    {"kv", "drives any etcd endpoint with puts and ranges", command_kv},
+    {"compare", "compares two result files, row by row", command_compare},
+};
+#define COMMANDS_COUNT (sizeof(commands) / sizeof(commands[0]))
+
+int command_wants_help(int argc, char **argv)
+{
+    for (int i = 0; i < argc; i++)
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
+            return 1;
+    return 0;
+}
+
+static void help(FILE *to)
+{
+    fprintf(to, "usage: cleat-bench COMMAND [OPTIONS]\n\n");
+    for (size_t i = 0; i < COMMANDS_COUNT; i++)
+        fprintf(to, "  %-8s %s\n", commands[i].name, commands[i].summary);
+    fprintf(to, "\n'cleat-bench COMMAND --help' lists the options and says what each figure "
+                "means.\n");
+}
+
+int main(int argc, char **argv)
+{
+    for (size_t i = 0; argc >= 2 && i < COMMANDS_COUNT; i++)
+        if (strcmp(argv[1], commands[i].name) == 0)
+            return commands[i].run(argc - 2, argv + 2);
+    if (argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0)) {
+        help(stdout);
+        return 0;
+    }
+    if (argc >= 2)
+        fprintf(stderr, "cleat-bench: no command '%s'\n", argv[1]);
+    help(stderr);
+    return 2;
+}
