@@ -1,0 +1,138 @@
+/* server/rpc/grpc_private.h - what the grpc_*.c files share. */
+#ifndef SERVER_RPC_GRPC_PRIVATE_H
+#define SERVER_RPC_GRPC_PRIVATE_H
+#include "server/rpc/grpc_server.h"
+#include "server/rpc/limits.h"
+
+#include <grpc/grpc.h>
+#include <pthread.h>
+#include <semaphore.h>
+
+struct poller;
+
+/* What a completion queue gives back; ok is gRPC's success. Runs on the queue's poller. */
+struct tag {
+    void (*fire)(struct tag *tag, bool ok);
+};
+
+/* One registered method. */
+struct grpc_method {
+    const struct rpc_method *method;
+    void *service;
+    void *registration; /* gRPC's handle */
+    bool watches_close; /* cancellation is learnt early, at the price of one more event a call */
+};
+
+enum {
+    CALL_SENDING = 1U,   /* a message is in flight */
+    CALL_FINISHING = 2U, /* the service has finished */
+};
+
+/* A call as gRPC sees it. refs: one for the service until the last batch is through, one for every
+ * other operation under way, one for every rpc_ref() and for an answer that is sent from the arena.
+ * Before the arrival the object stands in gRPC's queue of posted requests, after its end in its
+ * poller's pool. */
+struct grpc_rpc {
+    struct rpc_call call; /* must be first */
+    struct grpc_rpc *next_free;
+    struct rpc_server *server;
+    struct poller *poller;
+    struct grpc_method *method;
+    grpc_call *handle;
+    grpc_metadata_array metadata;
+    gpr_timespec deadline;
+    grpc_byte_buffer *payload;  /* the request of a unary call */
+    grpc_byte_buffer *received; /* a stream's message */
+    struct arena arena;
+    struct tag arrived, closed, message_received, message_sent, finished;
+    atomic_uint refs;
+    atomic_uint flags; /* CALL_*; an exchange orders send, finish and their completions */
+    int cancelled;     /* written by gRPC before closed fires */
+    bool headers_sent; /* by the sender, ordered by flags */
+    bool close_posted;
+    enum rpc_code code; /* of the finish, with the next two */
+    struct slice answer;
+    grpc_slice text;
+    char peer[RPC_PEER_BYTES];
+};
+
+/* A call to a path nobody registered. */
+struct grpc_stranger {
+    struct poller *poller;
+    grpc_call *handle;
+    grpc_call_details details;
+    grpc_metadata_array metadata;
+    struct tag arrived, finished;
+    int cancelled;
+};
+
+struct poller {
+    struct rpc_server *server;
+    uint32_t number;
+    grpc_completion_queue *queue;
+    pthread_t thread;
+    bool running;
+    struct grpc_rpc *pool; /* the poller thread's alone */
+    uint32_t pool_count;
+};
+
+struct responder {
+    struct inbox inbox; /* calls with code, text and answer set */
+    sem_t wake;
+    pthread_t thread;
+    bool running;
+    atomic_bool stopping;
+};
+
+struct rpc_server {
+    struct rpc_server_options options;
+    grpc_server *handle;
+    grpc_server_credentials *credentials;
+    struct grpc_method *methods;
+    uint32_t methods_count;
+    struct poller pollers[RPC_POLLERS_MAX];
+    struct responder responders[RPC_RESPONDERS_MAX];
+    struct tag shut;
+    pthread_mutex_t mutex; /* guards what follows */
+    pthread_cond_t changed;
+    bool started, abandoned, shutting, is_shut;
+    char (*peers)[RPC_PEER_BYTES]; /* by file descriptor */
+    size_t peers_count;
+};
+
+/* grpc_call.c */
+extern const struct rpc_transport grpc_transport;
+/* Posts one request for method to the poller's queue. */
+void grpc_rpc_post(struct poller *poller, struct grpc_method *method);
+void grpc_rpc_free(struct grpc_rpc *rpc); /* one that no operation and nobody else holds */
+/* Sends what rpc holds as its finish. */
+void grpc_rpc_finish_now(struct grpc_rpc *rpc);
+
+/* grpc_stream.c */
+void grpc_stream_begin(struct grpc_rpc *rpc);
+enum status grpc_stream_send(struct rpc_call *call, struct slice message);
+
+/* grpc_message.c: gRPC's buffers and ours. */
+/* The whole message as one slice: in place, or copied into the arena when gRPC holds it in pieces.
+ * On an error *text_out (in the arena or constant) says what is wrong with it. */
+CHECKED enum rpc_code grpc_message_read(struct grpc_rpc *rpc, const grpc_byte_buffer *buffer,
+                                        struct slice *out, const char **text_out);
+/* A buffer for an answer; keeps the call alive while gRPC still needs the bytes. */
+grpc_byte_buffer *grpc_message_from_answer(struct grpc_rpc *rpc, struct slice answer);
+grpc_byte_buffer *grpc_message_from_copy(struct slice message);
+
+/* grpc_stranger.c */
+void grpc_stranger_post(struct poller *poller);
+
+/* grpc_threads.c */
+/* Starts the thread; it posts requests and polls once its server is started or abandoned. */
+CHECKED enum status poller_start(struct poller *poller);
+void poller_join(struct poller *poller); /* its queue is shut down */
+bool poller_is_current(const struct poller *poller);
+CHECKED enum status responder_start(struct responder *responder);
+void responder_stop(struct responder *responder);
+
+/* Takes one reference more, or gives one back. */
+void grpc_rpc_ref(struct grpc_rpc *rpc);
+void grpc_rpc_unref(struct grpc_rpc *rpc);
+#endif

@@ -1,0 +1,31 @@
+/* server/rpc/limits.h - bounds of the client port, with their reasons. */
+#ifndef SERVER_RPC_LIMITS_H
+#define SERVER_RPC_LIMITS_H
+
+#define RPC_POLLERS_MAX 16U   /* pollers share one epoll set; more of them only kick each other */
+#define RPC_RESPONDERS_MAX 4U /* a responder writes some 100,000 answers a second */
+#define RPC_LISTENERS_MAX 32U /* listening sockets of one acceptor */
+
+/* Requests posted to gRPC per method and poller. They are posted again on arrival, so that more of
+ * them measured no difference. */
+#define RPC_POSTED_PER_METHOD 2U
+/* Idle call objects kept per poller: as many as a poller usually has in flight. */
+#define RPC_POOL_CALLS_MAX 1024U
+/* The most arena memory an idle call object keeps. */
+#define RPC_POOL_ARENA_BYTES_MAX (16U << 10)
+/* An answer up to this size is copied into gRPC's memory: cheaper than counting a reference. */
+#define RPC_COPY_BYTES_MAX 2048U
+/* Status texts quote the client's own path only so far. */
+#define RPC_TEXT_BYTES_MAX 512U
+/* "[ipv6%scope]:port" and the NUL. */
+#define RPC_PEER_BYTES 72U
+
+/* A connection must show which protocol it speaks within this time. */
+#define ACCEPT_PEEK_TIMEOUT_MS 10000U
+/* Connections that have not shown it yet; the oldest gives way. */
+#define ACCEPT_PEEKING_MAX 1024U
+/* Accepted in one go, before the others get their turn. */
+#define ACCEPT_BATCH_MAX 64U
+/* How long the acceptor rests when the process has no file descriptor left. */
+#define ACCEPT_RETRY_MS 100U
+#endif
