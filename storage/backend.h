@@ -7,8 +7,8 @@
  * one thread at a time and may move between threads. Nothing here logs.
  *
  * Values are stored with an 8-byte checksum of key and value behind them, added and checked here;
- * callers never see it. Keys may be up to BACKEND_KEY_BYTES_MAX long whatever the library below
- * allows. */
+ * callers never see it. Keys are 1 to BACKEND_KEY_BYTES_MAX bytes long whatever the library below
+ * allows; those of BUCKET_KEY are revision keys (storage/revision.h). */
 #ifndef STORAGE_BACKEND_H
 #define STORAGE_BACKEND_H
 #include "base/buf.h"
@@ -62,7 +62,10 @@ struct backend_options {
                          differs */
     uint64_t map_bytes_max; /* the file never grows beyond it: then ST_NO_SPACE */
     bool create;            /* false: ST_NOT_FOUND when absent */
-    bool read_only;         /* tools; never creates, never changes a byte */
+    bool read_only;         /* tools; never creates, never changes a byte. The caller holds the lock
+                               of the data directory: no other process has the store open */
+    struct buf
+        *why; /* NULL, or gets a sentence for people when open fails; borrowed for the call */
 };
 
 struct backend;
@@ -77,12 +80,16 @@ struct backend_stat {
 };
 
 struct backend_ops {
-    const char *name; /* "lmdb", "sqlite", "mem" */
+    const char *name;       /* "lmdb", "sqlite", "mem" */
+    const char *suffix;     /* of a store's file name, with its dot */
+    bool values_are_stable; /* what get gives is borrowed until the snapshot closes */
+    /* Errors: ST_NOT_FOUND (absent, not to be created), ST_INVALID (another life's store),
+     * ST_UNSUPPORTED (a newer format), ST_CORRUPT (foreign or damaged), ST_NO_SPACE, ST_IO. */
     enum status (*open)(const struct backend_options *options, struct backend **out);
     void (*close)(struct backend *backend);
     /* Adds ops to the open write transaction, in order; begins one when none is open. Not visible,
-     * not durable yet. Errors: ST_NO_SPACE (the transaction is then gone, nothing of it happened),
-     * ST_IO, ST_NO_MEMORY. */
+     * not durable yet. After any error the transaction is gone, nothing of it happened. Errors:
+     * ST_INVALID (a key no store may hold), ST_NO_SPACE, ST_NO_MEMORY, ST_IO. */
     enum status (*apply)(struct backend *backend, const struct backend_op *ops, size_t count);
     /* Ends the transaction with the mark in it (NULL mark: as it was). On ST_OK everything is
      * visible to new snapshots; *durable_out is the index of the newest mark that surely survives a
@@ -114,12 +121,11 @@ struct backend_ops {
                                struct slice *value_out);
     void (*cursor_close)(struct backend_cursor *cursor); /* NULL is fine */
     enum status (*stat)(struct backend *backend, struct backend_stat *out);
-    /* A compact, durable copy (file and directory synced) of the newest commit at path:
-     * defragmentation. */
-    enum status (*copy)(struct backend *backend, const char *path);
     /* Walks everything: the library's own structure, every checksum. Faults are described in
      * *report, a line each. ST_CORRUPT when there are any. */
     enum status (*check)(struct backend *backend, struct buf *report);
+    /* Removes a closed store: its file and whatever the library keeps beside it. Absent is fine. */
+    enum status (*remove)(const char *path);
 };
 
 struct backend {

@@ -54,30 +54,36 @@ CHECKED enum status store_put(struct store *store, enum bucket bucket, struct sl
                               struct slice value);
 CHECKED enum status store_delete(struct store *store, enum bucket bucket, struct slice key);
 /* Looks through the generations and then the backend. *value_out is in arena. ST_NOT_FOUND,
- * ST_CORRUPT, ST_IO. */
+ * ST_TOO_BIG (the arena's cap), ST_CORRUPT, ST_IO. */
 CHECKED enum status store_get(struct store *store, enum bucket bucket, struct slice key,
                               struct arena *arena, struct slice *value_out);
 /* Calls fn for every record of a small bucket in key order (generations merged over the backend).
- * Stops at the first status other than ST_OK and returns it. The slices are borrowed for the call.
- */
+ * Stops at the first status other than ST_OK and returns it. The slices are borrowed for the call,
+ * and fn changes nothing in this bucket. */
 typedef enum status (*store_each_fn)(void *context, struct slice key, struct slice value);
 CHECKED enum status store_each(struct store *store, enum bucket bucket, store_each_fn fn,
                                void *context);
 /* Schedules the physical deletion of revisions (compaction): given to the writer, in small batches
- * that ride on the next commits. keys are revision keys; copied. */
+ * that ride on the next commits, never before the generation that is active now is committed, and
+ * not while a pin is held. Copied. What is pending is lost with the process: the caller schedules
+ * it again after a restart. In ascending order it costs the fewest pages. Errors: ST_BUSY (too many
+ * pending: later), ST_NO_MEMORY. */
 struct store_dead {
     struct revision revision;
     bool tombstone;
 };
 CHECKED enum status store_forget(struct store *store, const struct store_dead *dead, size_t count);
-/* Ends an entry: everything since the last end belongs to mark->index. Conf_state may be empty: as
- * before. */
+/* Deletions scheduled and not yet committed. Any thread. */
+uint64_t store_forget_pending_count(const struct store *store);
+/* Ends an entry: everything since the last end belongs to mark->index, which is above the last one.
+ * conf_state may be empty: as before. Copied. Errors: ST_NO_MEMORY. */
 CHECKED enum status store_end_entry(struct store *store, const struct store_mark *mark);
 /* What the log has durably, from the consensus actor by way of apply's queue: {index, term}. It may
  * go down. */
 void store_set_durable(struct store *store, uint64_t index, uint64_t term);
-/* Seals the active generation when it is due (size, age) or force is set, if none is sealed. Call
- * between entries. */
+/* Seals the active generation when it is due (size, age) or force is set. While another one is
+ * sealed, or inside an entry, nothing happens, but a force is remembered and done by a later call.
+ * Errors: ST_NO_MEMORY. */
 CHECKED enum status store_seal(struct store *store, bool force);
 /* True when apply must wait for the writer: the generations hold their limit (OVERLAY_BYTES_MAX).
  */
@@ -89,9 +95,13 @@ enum status store_health(const struct store *store);
 /* ---- writer ---- */
 
 /* Commits the sealed generation if the store rule allows it now, plus a slice of scheduled
- * deletions; publishes a new view. *worked_out tells whether a commit happened. ST_NO_SPACE: kept,
- * to be retried; ST_IO, ST_CORRUPT: fatal. */
+ * deletions; publishes a new view; closes old views that came back. *worked_out tells whether a
+ * commit happened. ST_NO_SPACE, ST_NO_MEMORY: all is kept, the next step tries again; ST_IO,
+ * ST_CORRUPT: fatal. */
 CHECKED enum status store_writer_step(struct store *store, bool *worked_out);
+/* Monotonic time at which a step is due even if nobody wakes the writer (deletions wait for their
+ * turn, a full disk is tried again); UINT64_MAX: none. Writer. */
+uint64_t store_writer_deadline_ns(const struct store *store);
 /* Flushes so that durable index == committed index (clean stop, snapshots, log release). */
 CHECKED enum status store_writer_flush(struct store *store);
 /* Index of the newest mark that surely survives a power cut: the log below it may go. Any thread.
@@ -100,9 +110,9 @@ uint64_t store_durable_index(const struct store *store);
 
 /* ---- view: readers ---- */
 
-/* Must be called with the lock held; gives a counted view for this reader's slot. The view sees
- * every revision appended so far. Give it back within 100 ms: the snapshots of an old view close
- * only then. */
+/* Must be called with the lock held; gives a counted view for this reader's slot (a slot serves one
+ * thread, which may hold several). The view sees every revision appended so far. Give it back
+ * within 100 ms: the snapshots of an old view close only then. */
 struct store_view *store_view_acquire(struct store *store, uint32_t reader);
 void store_view_release(struct store_view *view); /* without the lock */
 /* The record (encoded mvccpb.KeyValue, no checksum) at a revision. Borrowed from the view. For as
@@ -131,11 +141,13 @@ struct store_mark store_pin_mark(const struct store_pin *pin);
 CHECKED enum status store_pin_each(const struct store_pin *pin, enum bucket bucket,
                                    store_each_fn fn, void *context);
 
-/* Replaces the backend by the one at path (already written, synced, and holding at least the
- * committed mark of the old): writer only. The old backend closes after its last reader, then its
- * file is removed. */
+/* Replaces the backend by the one at path, already written, synced, and at exactly the committed
+ * mark of the old. Writer only. The old one closes after its last reader (a later step), then its
+ * file is removed. Errors: ST_INVALID (another mark), and those of an open; the old one stays. */
 CHECKED enum status store_switch(struct store *store, const char *path);
-/* Compact copy to path and switch to it. Writer only; writes go on in the generations meanwhile. */
+/* Copies the store record by record to a new one at path and switches to it. Writer only. Commits
+ * go on between the chunks; deletions wait. Errors: ST_EXISTS (path), ST_NO_SPACE, and those of a
+ * step; the half-made copy is removed. */
 CHECKED enum status store_defragment(struct store *store, const char *path);
 
 struct store_stat {

@@ -1,0 +1,35 @@
+/* storage/limits.h - every bound of this room, with unit and reason. */
+#ifndef STORAGE_LIMITS_H
+#define STORAGE_LIMITS_H
+
+/* ---- store ---- */
+#define OVERLAY_BYTES_MAX (128U << 20) /* both generations; above it apply waits for the writer */
+#define SEAL_OPS_MIN 1000U             /* fewer a commit doubles the bytes written per put */
+#define SEAL_INTERVAL_MS_MIN 500U      /* between timed commits on a fast disk */
+#define SEAL_SYNCS_FACTOR                                                    \
+    50U /* or this many median commits: then the store costs 2 % of the disk \
+         */
+#define SEAL_BYTES (16U << 20) /* sealed at once: a commit of this size is still short */
+#define COMMIT_TIMES_COUNT 9U  /* commits whose median stands for "a sync" */
+
+#define FORGET_BATCH_OPS 1000U        /* deletions between two looks at the clock */
+#define FORGET_OPS_MAX 10000U         /* deletions in one commit: under 5 ms on a warm tree */
+#define FORGET_MS_MAX 5U              /* time they may take in one commit */
+#define FORGET_PENDING_MAX (1U << 20) /* queued deletions; 17 MiB */
+
+#define DEFRAGMENT_CHUNK_BYTES (4U << 20) /* copied between two looks at the writer's other work \
+                                           */
+
+#define PIN_BYTES_MAX (256ULL << 20) /* copies of the small buckets: a million leases fit */
+
+/* ---- generation ---- */
+#define GENERATION_CHUNK_RECORDS 4096U /* 128 KiB of record heads */
+#define GENERATION_CHUNKS_MAX 2048U    /* 8 million records: above what OVERLAY_BYTES_MAX admits */
+#define GENERATION_ARENA_BYTES_MAX (1ULL << 30)
+#define GENERATION_RECORD_BYTES 48U /* counted for each record besides its bytes */
+#define SMALL_MAP_LEVELS 16U        /* skip list: 4^16 records */
+
+/* ---- backend ---- */
+#define CONF_STATE_BYTES_MAX 65536U /* an encoded configuration of 64 members is 3 KiB */
+
+#endif
