@@ -1,0 +1,78 @@
+/* server/metrics/table.h - every metric: what it is called here, its kind, etcd's name and help.
+ * Included by metrics.h. */
+#ifndef SERVER_METRICS_TABLE_H
+#define SERVER_METRICS_TABLE_H
+
+#define METRICS_ENUM(id, kind, name, help) METRIC_##id,
+#define METRICS_HISTOGRAM_ENUM(id, unit_ns, first_ns, buckets, name, help) METRIC_##id,
+#define METRICS_FAMILY_ENUM(id, kind, name, help) METRIC_##id,
+
+/* One value each. */
+/* clang-format off */
+#define METRICS_SCALARS(X) \
+    X(MVCC_RANGES, COUNTER, "etcd_mvcc_range_total", "Total number of ranges seen by this member.") \
+    X(MVCC_PUTS, COUNTER, "etcd_mvcc_put_total", "Total number of puts seen by this member.") \
+    X(MVCC_DELETES, COUNTER, "etcd_mvcc_delete_total", "Total number of deletes seen by this member.") \
+    X(MVCC_TXNS, COUNTER, "etcd_mvcc_txn_total", "Total number of txns seen by this member.") \
+    X(MVCC_DB_TOTAL_SIZE, GAUGE, "etcd_mvcc_db_total_size_in_bytes", "Total size of the underlying database physically allocated in bytes.") \
+    X(MVCC_DB_IN_USE, GAUGE, "etcd_mvcc_db_total_size_in_use_in_bytes", "Total size of the underlying database logically in use in bytes.") \
+    X(MVCC_DB_OPEN_READS, GAUGE, "etcd_mvcc_db_open_read_transactions", "The number of currently open read transactions") \
+    X(MVCC_KEYS, GAUGE, "etcd_debugging_mvcc_keys_total", "Total number of keys.") \
+    X(MVCC_DEBUG_RANGES, COUNTER, "etcd_debugging_mvcc_range_total", "Total number of ranges seen by this member.") \
+    X(MVCC_PUT_SIZE, GAUGE, "etcd_debugging_mvcc_total_put_size_in_bytes", "The total size of put kv pairs seen by this member.") \
+    X(MVCC_CURRENT_REVISION, GAUGE, "etcd_debugging_mvcc_current_revision", "The current revision of store.") \
+    X(MVCC_COMPACT_REVISION, GAUGE, "etcd_debugging_mvcc_compact_revision", "The revision of the last compaction in store.") \
+    X(MVCC_COMPACTION_LAST, GAUGE, "etcd_debugging_mvcc_db_compaction_last", "The unix time of the last db compaction. Resets to 0 on start.") \
+    X(MVCC_COMPACTED_KEYS, COUNTER, "etcd_debugging_mvcc_db_compaction_keys_total", "Total number of db keys compacted.") \
+    X(WAL_WRITE_BYTES, GAUGE, "etcd_disk_wal_write_bytes_total", "Total number of bytes written in WAL.") \
+    X(DEFRAG_INFLIGHT, GAUGE, "etcd_disk_defrag_inflight", "Whether or not defrag is active on the member. 1 means active, 0 means not.") \
+    X(CLIENT_SENT_BYTES, COUNTER, "etcd_network_client_grpc_sent_bytes_total", "The total number of bytes sent to grpc clients.") \
+    X(CLIENT_RECEIVED_BYTES, COUNTER, "etcd_network_client_grpc_received_bytes_total", "The total number of bytes received from grpc clients.") \
+    X(HAS_LEADER, GAUGE, "etcd_server_has_leader", "Whether or not a leader exists. 1 is existence, 0 is not.") \
+    X(IS_LEADER, GAUGE, "etcd_server_is_leader", "Whether or not this member is a leader. 1 if is, 0 otherwise.") \
+    X(IS_LEARNER, GAUGE, "etcd_server_is_learner", "Whether or not this member is a learner. 1 if is, 0 otherwise.") \
+    X(LEADER_CHANGES, COUNTER, "etcd_server_leader_changes_seen_total", "The number of leader changes seen.") \
+    X(HEARTBEAT_SEND_FAILURES, COUNTER, "etcd_server_heartbeat_send_failures_total", "The total number of leader heartbeat send failures (likely overloaded from slow disk).") \
+    X(SLOW_APPLIES, COUNTER, "etcd_server_slow_apply_total", "The total number of slow apply requests (likely overloaded from slow disk).") \
+    X(PROPOSALS_COMMITTED, GAUGE, "etcd_server_proposals_committed_total", "The total number of consensus proposals committed.") \
+    X(PROPOSALS_APPLIED, GAUGE, "etcd_server_proposals_applied_total", "The total number of consensus proposals applied.") \
+    X(PROPOSALS_PENDING, GAUGE, "etcd_server_proposals_pending", "The current number of pending proposals to commit.") \
+    X(PROPOSALS_FAILED, COUNTER, "etcd_server_proposals_failed_total", "The total number of failed proposals seen.") \
+    X(SLOW_READ_INDEXES, COUNTER, "etcd_server_slow_read_indexes_total", "The total number of pending read indexes not in sync with leader's or timed out read index requests.") \
+    X(READ_INDEXES_FAILED, COUNTER, "etcd_server_read_indexes_failed_total", "The total number of failed read indexes seen.") \
+    X(QUOTA_BACKEND_BYTES, GAUGE, "etcd_server_quota_backend_bytes", "Current backend storage quota size in bytes.") \
+    X(HEALTH_SUCCESSES, COUNTER, "etcd_server_health_success", "The total number of successful health checks") \
+    X(HEALTH_FAILURES, COUNTER, "etcd_server_health_failures", "The total number of failed health checks")
+
+#define MS 1000000ULL
+#define S 1000000000ULL
+/* Durations; each bucket is twice the one before. */
+#define METRICS_HISTOGRAMS(X) \
+    X(WAL_FSYNC, S, 1 * MS, 14, "etcd_disk_wal_fsync_duration_seconds", "The latency distributions of fsync called by WAL.") \
+    X(WAL_WRITE, S, 1 * MS, 14, "etcd_disk_wal_write_duration_seconds", "The latency distributions of write called by WAL.") \
+    X(BACKEND_COMMIT, S, 1 * MS, 14, "etcd_disk_backend_commit_duration_seconds", "The latency distributions of commit called by backend.") \
+    X(BACKEND_DEFRAG, S, 100 * MS, 13, "etcd_disk_backend_defrag_duration_seconds", "The latency distribution of backend defragmentation.") \
+    X(BACKEND_SNAPSHOT, S, 10 * MS, 17, "etcd_disk_backend_snapshot_duration_seconds", "The latency distribution of backend snapshots.") \
+    X(MVCC_HASH, S, 10 * MS, 15, "etcd_mvcc_hash_duration_seconds", "The latency distribution of storage hash operation.") \
+    X(MVCC_HASH_REVISION, S, 10 * MS, 15, "etcd_mvcc_hash_rev_duration_seconds", "The latency distribution of storage hash by revision operation.") \
+    X(COMPACTION_PAUSE, MS, 1 * MS, 13, "etcd_debugging_mvcc_db_compaction_pause_duration_milliseconds", "Bucketed histogram of db compaction pause duration.") \
+    X(COMPACTION_TOTAL, MS, 100 * MS, 14, "etcd_debugging_mvcc_db_compaction_total_duration_milliseconds", "Bucketed histogram of db compaction total duration.")
+
+/* Values by label. */
+#define METRICS_FAMILIES(X) \
+    X(CLUSTER_VERSION, GAUGE, "etcd_cluster_version", "Which version is running. 1 for 'cluster_version' label with current cluster version") \
+    X(SERVER_VERSION, GAUGE, "etcd_server_version", "Which version is running. 1 for 'server_version' label with current version.") \
+    X(SERVER_ID, GAUGE, "etcd_server_id", "Server or member ID in hexadecimal format. 1 for 'server_id' label with current ID.") \
+    X(CLIENT_REQUESTS, COUNTER, "etcd_server_client_requests_total", "The total number of client requests per client version.") \
+    X(HEALTHCHECK, GAUGE, "etcd_server_healthcheck", "The result of each kind of healthcheck.") \
+    X(HEALTHCHECKS, COUNTER, "etcd_server_healthchecks_total", "The total number of each kind of healthcheck.") \
+    X(RPC_STARTED, COUNTER, "grpc_server_started_total", "Total number of RPCs started on the server.") \
+    X(RPC_HANDLED, COUNTER, "grpc_server_handled_total", "Total number of RPCs completed on the server, regardless of success or failure.") \
+    X(RPC_RECEIVED, COUNTER, "grpc_server_msg_received_total", "Total number of RPC stream messages received on the server.") \
+    X(RPC_SENT, COUNTER, "grpc_server_msg_sent_total", "Total number of gRPC stream messages sent by the server.")
+
+/* Durations by label. */
+#define METRICS_HISTOGRAM_FAMILIES(X) \
+    X(APPLY_DURATION, S, MS / 10, 20, "etcd_server_apply_duration_seconds", "The latency distributions of v2 apply called by backend.")
+/* clang-format on */
+#endif
