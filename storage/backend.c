@@ -201,6 +201,23 @@ enum status open_fails(const struct backend_options *options, enum status st, co
     return st;
 }
 
+enum status header_verdict(const struct backend_options *options, enum status st)
+{
+    switch (st) {
+    case ST_OK:
+        return ST_OK;
+    case ST_INVALID:
+        return open_fails(options, st, "belongs to another data directory (its life id differs)");
+    case ST_UNSUPPORTED:
+        return open_fails(options, st, "was written by a later version");
+    case ST_NOT_FOUND:
+    case ST_CORRUPT:
+        return open_fails(options, ST_CORRUPT, "has no valid header: foreign or damaged");
+    default:
+        return open_fails(options, st, "cannot be read: %s", status_str(st));
+    }
+}
+
 void fault_add(struct fault_report *report, const char *format, ...)
 {
     report->faults_count++;

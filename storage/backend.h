@@ -110,8 +110,8 @@ struct backend_ops {
                        struct slice *value_out);
     enum status (*cursor_open)(struct backend_snapshot *snapshot, enum bucket bucket,
                                struct backend_cursor **out);
-    /* First record with key >= key. ST_NOT_FOUND past the end. Both slices are borrowed until the
-     * next call. */
+    /* First record with key >= key; an empty key is the lowest. ST_NOT_FOUND past the end, and from
+     * then on. Both slices are borrowed until the next call. */
     enum status (*cursor_seek)(struct backend_cursor *cursor, struct slice key,
                                struct slice *key_out, struct slice *value_out);
     enum status (*cursor_next)(struct backend_cursor *cursor, struct slice *key_out,

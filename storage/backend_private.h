@@ -64,6 +64,10 @@ CHECKED enum status status_from_errno(int error);
 enum status open_fails(const struct backend_options *options, enum status st, const char *format,
                        ...) __attribute__((format(printf, 3, 4)));
 
+/* The sentence for what header_check() gave, or for a header that was not found; maps the latter to
+ * ST_CORRUPT. */
+enum status header_verdict(const struct backend_options *options, enum status st);
+
 /* One fault found by a check: counted, and named while there is room. */
 struct fault_report {
     struct buf *out; /* borrowed */

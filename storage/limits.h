@@ -17,8 +17,9 @@
 #define FORGET_MS_MAX 5U              /* time they may take in one commit */
 #define FORGET_PENDING_MAX (1U << 20) /* queued deletions; 17 MiB */
 
-#define DEFRAGMENT_CHUNK_BYTES (4U << 20) /* copied between two looks at the writer's other work \
-                                           */
+#define DEFRAGMENT_CHUNK_BYTES                                        \
+    (4U << 20) /* copied between two looks at the writer's other work \
+                */
 
 #define PIN_BYTES_MAX (256ULL << 20) /* copies of the small buckets: a million leases fit */
 
@@ -32,4 +33,8 @@
 /* ---- backend ---- */
 #define CONF_STATE_BYTES_MAX 65536U /* an encoded configuration of 64 members is 3 KiB */
 
+#define LMDB_READERS_MAX 1024U               /* open snapshots, old sets on loan included */
+#define LMDB_MAP_BYTES_DEFAULT (64ULL << 30) /* address space, when no limit is given */
+#define LMDB_MAP_BYTES_MIN (256ULL << 20)    /* less than this is not worth opening */
+#define LMDB_MAP_BYTES_UNIT (1ULL << 16)     /* a multiple of every page size */
 #endif
