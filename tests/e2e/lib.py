@@ -1,0 +1,229 @@
+"""What the end-to-end drivers share: servers on free loopback ports, ended by pid.
+
+A driver is started by ctest, names the programs on its command line (see arguments()), and ends
+with done(): exit code 0, 1, or SKIPPED when something that the machine lacks is needed.
+"""
+import argparse
+import atexit
+import ctypes
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+
+SKIPPED = 77  # ctest's SKIP_RETURN_CODE
+FULL = os.environ.get("CLEAT_TEST_FULL") == "1"
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_processes = []
+_used_ports = set()
+
+
+def skip(why):
+    """Ends the driver as skipped, with a word."""
+    print(f"SKIPPED: {why}")
+    sys.exit(SKIPPED)
+
+
+def need_program(name):
+    """The path of an installed program, or the end of the driver as skipped."""
+    path = name if os.path.isabs(name) and os.access(name, os.X_OK) else shutil.which(name)
+    if path is None:
+        skip(f"'{name}' is not installed")
+    return path
+
+
+def arguments(description, **programs):
+    """A parser with an option for each program (name -> default path)."""
+    parser = argparse.ArgumentParser(description=description)
+    for name, default in programs.items():
+        parser.add_argument("--" + name.replace("_", "-"), default=default, metavar="PATH")
+    return parser
+
+
+def free_ports(count):
+    """Loopback ports that nobody listens on now. Another process may take one before it is used:
+    Server.start() tries again with others then."""
+    ports = []
+    sockets = []
+    while len(ports) < count:
+        s = socket.socket()
+        s.bind(("127.0.0.1", 0))
+        sockets.append(s)
+        port = s.getsockname()[1]
+        if port not in _used_ports:
+            _used_ports.add(port)
+            ports.append(port)
+    for s in sockets:
+        s.close()
+    return ports
+
+
+def temp_dir(name):
+    """A directory that ends with the driver; kept when CLEAT_TEST_KEEP is set."""
+    path = tempfile.mkdtemp(prefix=f"cleat-{name}-")
+    if not os.environ.get("CLEAT_TEST_KEEP"):
+        atexit.register(shutil.rmtree, path, ignore_errors=True)
+    return path
+
+
+def wait_until(condition, timeout_s, what):
+    """Polls condition() until it is true; raises with `what` when that takes too long."""
+    end = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError(f"after {timeout_s} s still not: {what}")
+        time.sleep(0.01)
+
+
+def _die_with_driver():
+    _libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: no server outlives a killed driver
+
+
+def spawn(command, **options):
+    """Popen that dies with the driver."""
+    process = subprocess.Popen(command, preexec_fn=_die_with_driver, **options)
+    _processes.append(process)
+    return process
+
+
+@atexit.register
+def _end_all():
+    for process in _processes:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def http_get(url, timeout_s=1.0):
+    """(status, body) or (None, b"") when there is no answer."""
+    try:
+        with urllib.request.urlopen(url, timeout=timeout_s) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+    except OSError:
+        return None, b""
+
+
+class Server:
+    """One member, cleat or etcd: both take the same flags.
+
+        server = Server(args.cleat, data_dir, flags=["--backend=sqlite"])
+        server.start()             # returns when /health is true
+        server.kill()              # SIGKILL; start() again continues on the same data
+        code = server.stop()       # SIGTERM and its exit code
+    """
+
+    def __init__(self, binary, data_dir, flags=(), env=None, name="default"):
+        self.binary = binary
+        self.data_dir = data_dir
+        self.flags = list(flags)
+        self.env = dict(os.environ, **(env or {}))
+        self.name = name
+        self.log_path = data_dir.rstrip("/") + ".log"  # of all its lives
+        self.process = None
+        self.client_port, self.peer_port = free_ports(2)
+
+    @property
+    def endpoint(self):
+        return f"127.0.0.1:{self.client_port}"
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def command(self):
+        client = f"http://127.0.0.1:{self.client_port}"
+        peer = f"http://127.0.0.1:{self.peer_port}"
+        return [self.binary, "--name", self.name, "--data-dir", self.data_dir,
+                "--listen-client-urls", client, "--advertise-client-urls", client,
+                "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
+                "--initial-cluster", f"{self.name}={peer}"] + self.flags
+
+    def is_alive(self):
+        return self.process is not None and self.process.poll() is None
+
+    def is_healthy(self):
+        status, body = http_get(f"http://{self.endpoint}/health")
+        if status != 200:
+            return False
+        try:
+            return json.loads(body).get("health") in ("true", True)
+        except ValueError:
+            return False
+
+    def launch(self):
+        """Starts the process and does not wait for it."""
+        with open(self.log_path, "ab") as log:
+            self.process = spawn(self.command(), stdout=log, stderr=log, env=self.env)
+
+    def start(self, timeout_s=30):
+        """Starts and waits for /health. Takes other ports when the ones chosen were taken, on a
+        first start only: a member keeps its address."""
+        for attempts_left in (2, 1, 0):
+            is_first = not os.path.exists(self.data_dir)
+            log_start = os.path.getsize(self.log_path) if os.path.exists(self.log_path) else 0
+            self.launch()
+            wait_until(lambda: not self.is_alive() or self.is_healthy(), timeout_s,
+                       f"{self.binary} healthy; its log ends:\n{self.log_tail()}")
+            if self.is_alive():
+                return self
+            if attempts_left == 0 or b"address already in use" not in self.log(log_start):
+                raise RuntimeError(f"{self.binary} ended with {self.process.returncode}:\n"
+                                   f"{self.log_tail()}")
+            if is_first:
+                self.client_port, self.peer_port = free_ports(2)
+                shutil.rmtree(self.data_dir, ignore_errors=True)
+        return self
+
+    def kill(self):
+        if self.is_alive():
+            self.process.kill()
+        self.process.wait()
+
+    def stop(self, timeout_s=20):
+        """SIGTERM; the exit code. Raises when it does not end in time."""
+        if self.is_alive():
+            self.process.terminate()
+        return self.process.wait(timeout=timeout_s)
+
+    def log(self, start=0):
+        with open(self.log_path, "rb") as log:
+            log.seek(start)
+            return log.read()
+
+    def log_tail(self, lines=20):
+        if not os.path.exists(self.log_path):
+            return ""
+        return b"\n".join(self.log().splitlines()[-lines:]).decode("utf-8", "replace")
+
+
+class Checks:
+    """Collects what failed, so that one run tells everything."""
+
+    def __init__(self):
+        self.failures = []
+        self.count = 0
+
+    def check(self, ok, what):
+        self.count += 1
+        if not ok:
+            self.failures.append(what)
+            print(f"FAILED: {what}", flush=True)
+        return ok
+
+    def equal(self, got, expected, what):
+        return self.check(got == expected, f"{what}: got {got!r}, expected {expected!r}")
+
+    def done(self):
+        """Ends the driver."""
+        print(f"{self.count} checks, {len(self.failures)} failed")
+        sys.exit(1 if self.failures else 0)
