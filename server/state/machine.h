@@ -88,9 +88,11 @@ void machine_cluster_version(struct machine *machine, char *out);
 
 /* ---- entries that a member proposes for itself; payloads are owned by the caller ---- */
 
-/* This member's name and client URLs as 3.5's v2 Request. NULL without memory. */
-struct raft_payload *machine_publish_payload(const struct machine *machine, const char *name,
-                                             const char *const *client_urls, uint32_t urls_count);
+/* This member's name and client URLs as 3.5's v2 Request; id is the request's. NULL without memory
+ * or over MEMBER_URLS_MAX. */
+struct raft_payload *machine_publish_payload(const struct machine *machine, uint64_t id,
+                                             const char *name, const char *const *client_urls,
+                                             uint32_t urls_count);
 /* The cluster version ("3.5.0") likewise. */
-struct raft_payload *machine_version_payload(const struct machine *machine, const char *version);
+struct raft_payload *machine_version_payload(uint64_t id, const char *version);
 #endif

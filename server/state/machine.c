@@ -1,0 +1,256 @@
+#include "server/state/machine.h"
+
+#include "base/assert.h"
+#include "server/state/conf_state.h"
+#include "server/state/machine_private.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+enum status machine_open(const struct machine_options *options, struct machine **out)
+{
+    *out = NULL;
+    struct machine *machine = calloc(1, sizeof(*machine));
+    if (machine == NULL)
+        return ST_NO_MEMORY;
+    machine->store = options->store;
+    machine->mvcc = options->mvcc;
+    machine->cluster_id = options->cluster_id;
+    machine->member_id = options->member_id;
+    struct store_mark mark = store_opened_at(options->store);
+    machine->applied = (struct raft_log_id){.index = mark.index, .term = mark.term};
+    arena_init(&machine->scratch, SIZE_MAX / 2);
+    enum status st = lock_new(options->threaded, &machine->lock);
+    if (st == ST_OK)
+        st = machine_load_members(machine);
+    if (st != ST_OK) {
+        machine_close(machine);
+        return st;
+    }
+    *out = machine;
+    return ST_OK;
+}
+
+void machine_close(struct machine *machine)
+{
+    if (machine == NULL)
+        return;
+    members_unref(machine->members);
+    lock_free(machine->lock);
+    arena_deinit(&machine->scratch);
+    free(machine);
+}
+
+enum status machine_fail(struct machine *machine, enum status st, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(machine->problem, sizeof(machine->problem), format, arguments);
+    va_end(arguments);
+    return st;
+}
+
+const char *machine_problem(const struct machine *machine)
+{
+    return machine->problem;
+}
+
+struct raft_log_id machine_applied(const struct machine *machine)
+{
+    return machine->applied;
+}
+
+uint64_t machine_cluster_id(const struct machine *machine)
+{
+    return machine->cluster_id;
+}
+
+raft_id machine_member_id(const struct machine *machine)
+{
+    return machine->member_id;
+}
+
+/* ---- entries ---- */
+
+static enum status end_entry(struct machine *machine, const struct raft_entry *entry,
+                             struct slice conf_state)
+{
+    struct store_mark mark = {.index = entry->index, .term = entry->term, .conf_state = conf_state};
+    enum status st = store_end_entry(machine->store, &mark);
+    if (st != ST_OK)
+        return machine_fail(machine, st, "cannot end entry %" PRIu64 " in the store: %s",
+                            entry->index, status_str(st));
+    machine->applied = (struct raft_log_id){.index = entry->index, .term = entry->term};
+    return ST_OK;
+}
+
+static void reset_scratch(struct machine *machine)
+{
+    if (machine->scratch.total_bytes > MACHINE_SCRATCH_KEPT_BYTES)
+        arena_deinit(&machine->scratch);
+    else
+        arena_reset(&machine->scratch);
+}
+
+static enum status refuse(struct application *a, const char *what)
+{
+    return machine_fail(a->machine, ST_UNSUPPORTED,
+                        "entry %" PRIu64 " (term %" PRIu64 ") holds %s, which this version cannot "
+                        "apply; the member stops rather than leave it out",
+                        a->entry->index, a->entry->term, what);
+}
+
+static enum status apply_request(struct application *a, const struct internal_request *request)
+{
+    if (request->is_legacy)
+        return apply_legacy(a, request);
+    switch (request->field) {
+    case INTERNAL_NONE:
+    case INTERNAL_RANGE: /* changes nothing */
+        return ST_OK;
+    case INTERNAL_PUT:
+        return apply_put(a, request->body);
+    case INTERNAL_DELETE_RANGE:
+        return apply_delete(a, request->body);
+    case INTERNAL_TXN:
+        return apply_txn(a, request->body);
+    case INTERNAL_COMPACTION:
+        return apply_compaction(a, request->body);
+    case INTERNAL_CLUSTER_VERSION_SET:
+        return apply_cluster_version(a, request->body);
+    case INTERNAL_MEMBER_ATTR_SET:
+        return apply_member_attributes(a, request->body);
+    default: {
+        char what[64];
+        snprintf(what, sizeof(what), "a request of kind %" PRIu32, request->field);
+        return refuse(a, what);
+    }
+    }
+}
+
+/* Decoding that fails, or an operation that is not what every member let pass before it was
+ * proposed: the log does not say what to do, so going on would be a guess. */
+static enum status explain(struct application *a, enum status st)
+{
+    if (st == ST_OK || a->machine->problem[0] != '\0')
+        return st;
+    if (st == ST_INVALID || st == ST_NOT_FOUND || st == ST_TOO_BIG || st == ST_UNSUPPORTED)
+        return refuse(a, "a malformed request");
+    return machine_fail(a->machine, st, "cannot apply entry %" PRIu64 ": %s", a->entry->index,
+                        status_str(st));
+}
+
+static enum status apply_data(struct application *a)
+{
+    struct slice data = raft_payload_slice(a->entry->payload);
+    if (data.len == 0) /* a new leader's first entry */
+        return ST_OK;
+    struct internal_request request;
+    enum status st = internal_request_decode(data, &request);
+    if (st != ST_OK)
+        return explain(a, st);
+    a->result->request_id = request.id;
+    st = apply_request(a, &request);
+    reset_scratch(a->machine);
+    return explain(a, st);
+}
+
+enum status machine_apply(struct machine *machine, const struct raft_entry *entry,
+                          struct arena *arena, struct machine_result *out)
+{
+    ASSERT(entry->type == RAFT_ENTRY_NORMAL);
+    *out = (struct machine_result){0};
+    if (entry->index <= machine->applied.index)
+        return ST_OK;
+    ASSERT(entry->index == machine->applied.index + 1);
+    struct wire_out response;
+    wire_out_init(&response, arena, RESPONSE_HEADER_BYTES_MAX);
+    response.failed = arena == NULL;
+    struct application application = {
+        .machine = machine, .entry = entry, .result = out, .out = &response};
+    enum status st = apply_data(&application);
+    if (st != ST_OK)
+        return st;
+    if (out->error == API_OK && wire_out_finish(&response, &out->response) != ST_OK)
+        out->error = arena == NULL ? API_OK : API_RESPONSE_TOO_LARGE;
+    return end_entry(machine, entry, SLICE_EMPTY);
+}
+
+/* ---- configuration changes ---- */
+
+/* etcd's rules for adding a voter. */
+static enum api_error check_added(const struct machine *machine, const struct member_row *row)
+{
+    if (members_find(machine->members, row->id) != NULL)
+        return API_MEMBER_EXISTS;
+    for (uint32_t i = 0; i < row->peer_urls_count; i++) {
+        if (members_find_peer_url(machine->members, row->peer_urls[i], row->id) != NULL)
+            return API_PEER_URL_EXISTS;
+    }
+    return members_count(machine->members) == MEMBERS_MAX ? API_UNHEALTHY : API_OK;
+}
+
+/* Decodes the change of an entry and the member in its context, into scratch. */
+static enum status decode_change(struct machine *machine, const struct raft_entry *entry,
+                                 struct conf_change *change, struct member_row *row)
+{
+    enum status st = entry->type == RAFT_ENTRY_CONF_CHANGE
+                         ? conf_change_decode(raft_payload_slice(entry->payload), change)
+                         : ST_UNSUPPORTED;
+    if (st == ST_OK && change->type != CONF_CHANGE_ADD_NODE)
+        st = ST_UNSUPPORTED;
+    if (st == ST_OK)
+        st = member_json_decode(change->context, &machine->scratch, row);
+    if (st == ST_OK && (row->id != change->node_id || row->id == 0 || row->is_promote))
+        st = ST_UNSUPPORTED;
+    if (st == ST_OK)
+        return ST_OK;
+    return machine_fail(machine, ST_UNSUPPORTED,
+                        "entry %" PRIu64 " (term %" PRIu64 ") holds a change of membership that "
+                        "this version cannot apply; the member stops rather than leave it out",
+                        entry->index, entry->term);
+}
+
+enum status machine_check_conf_change(struct machine *machine, const struct raft_entry *entry,
+                                      struct slice *change_out, struct machine_result *out)
+{
+    ASSERT(entry->type != RAFT_ENTRY_NORMAL);
+    *out = (struct machine_result){0};
+    *change_out = SLICE_EMPTY;
+    if (entry->index <= machine->applied.index)
+        return ST_OK;
+    struct conf_change change;
+    struct member_row row;
+    enum status st = decode_change(machine, entry, &change, &row);
+    if (st == ST_OK) {
+        out->request_id = change.id;
+        out->error = check_added(machine, &row);
+        if (out->error == API_OK)
+            *change_out = raft_payload_slice(entry->payload);
+    }
+    reset_scratch(machine);
+    return st;
+}
+
+enum status machine_end_conf_change(struct machine *machine, const struct raft_entry *entry,
+                                    const struct raft_conf_state *conf_state)
+{
+    if (entry->index <= machine->applied.index)
+        return ST_OK;
+    ASSERT(entry->index == machine->applied.index + 1);
+    struct conf_change change;
+    struct member_row row;
+    struct buf bytes;
+    buf_init(&bytes, UINT32_MAX);
+    enum status st = decode_change(machine, entry, &change, &row);
+    if (st == ST_OK && check_added(machine, &row) == API_OK)
+        st = machine_put_member(machine, &row);
+    if (st == ST_OK)
+        st = conf_state_encode(conf_state, &bytes);
+    if (st == ST_OK)
+        st = end_entry(machine, entry, buf_slice(&bytes));
+    buf_deinit(&bytes);
+    reset_scratch(machine);
+    return st;
+}

@@ -1,0 +1,55 @@
+/* server/state/machine_private.h - the state machine's inside, shared by machine*.c. */
+#ifndef SERVER_STATE_MACHINE_PRIVATE_H
+#define SERVER_STATE_MACHINE_PRIVATE_H
+#include "base/buf.h"
+#include "base/lock.h"
+#include "server/state/kv_request.h"
+#include "server/state/machine.h"
+#include "server/state/wire.h"
+#include "storage/mvcc.h"
+#include "storage/store.h"
+
+#define MACHINE_PROBLEM_BYTES 256U
+
+struct machine {
+    struct store *store;
+    struct mvcc *mvcc;
+    uint64_t cluster_id;
+    raft_id member_id;
+    struct raft_log_id applied;
+    struct arena scratch; /* of one entry; its cap is none that an entry could reach */
+    char problem[MACHINE_PROBLEM_BYTES];
+    struct lock *lock; /* guards the two below, which readers of any thread look at */
+    struct members *members;
+    char version[VERSION_TEXT_BYTES];
+};
+
+/* One entry on its way through the machine. */
+struct application {
+    struct machine *machine;
+    const struct raft_entry *entry;
+    struct machine_result *result;
+    struct wire_out *out; /* the response; failed from the start when nobody waits for it */
+};
+
+/* Records why the member must stop and gives st back. */
+enum status machine_fail(struct machine *machine, enum status st, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* ---- machine_kv.c: each fills result->error and, on API_OK, the response. Fatal statuses only. */
+CHECKED enum status apply_put(struct application *application, struct slice body);
+CHECKED enum status apply_delete(struct application *application, struct slice body);
+CHECKED enum status apply_txn(struct application *application, struct slice body);
+CHECKED enum status apply_compaction(struct application *application, struct slice body);
+
+/* ---- machine_members.c ---- */
+/* Reads the table and the cluster version at start. */
+CHECKED enum status machine_load_members(struct machine *machine);
+/* Adds or replaces a member, in the store and in memory. */
+CHECKED enum status machine_put_member(struct machine *machine, const struct member_row *row);
+CHECKED enum status apply_legacy(struct application *application,
+                                 const struct internal_request *request);
+CHECKED enum status apply_cluster_version(struct application *application, struct slice body);
+CHECKED enum status apply_member_attributes(struct application *application, struct slice body);
+
+#endif
