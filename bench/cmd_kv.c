@@ -14,8 +14,9 @@
 
 #define KV_CONNECTIONS_DEFAULT_MAX 16U
 #define KV_CLIENTS_MAX 100000U
-#define KV_KEY_BYTES 45U /* the length of Kubernetes' keys: /registry/pods/namespace/pod-xxxxxxxx \
-                          */
+#define KV_KEY_BYTES                                                             \
+    45U /* the length of Kubernetes' keys: /registry/pods/namespace/pod-xxxxxxxx \
+         */
 
 static const char help_text[] =
     "usage: cleat-bench kv --endpoint URL [OPTIONS]\n\n"
