@@ -21,6 +21,7 @@ struct services_options {
     struct mvcc *mvcc;
     struct store *store;
     const struct clock *clock;
+    const char *api_version;     /* told to clients: "3.5.15" */
     uint64_t request_timeout_ns; /* 5 s + 2 election timeouts */
     uint64_t request_bytes_max;  /* --max-request-bytes, of an encoded entry */
     uint32_t txn_ops_max;        /* --max-txn-ops */

@@ -1,0 +1,267 @@
+/* server/services/kv.c - Range, Put, DeleteRange, Txn, Compact. What a method checks, and in which
+ * order, is etcd's: quota, then the request, then its size as an entry. */
+#include "server/services/services_private.h"
+#include "server/state/check.h"
+#include "server/state/range.h"
+#include "server/state/txn.h"
+
+#include "base/assert.h"
+#include "base/list.h"
+#include "base/minmax.h"
+
+/* ---- writes ---- */
+
+static void write_done(struct proposal *proposal, enum api_error error, struct slice response)
+{
+    finish_later(proposal->request.call, error, response);
+}
+
+/* The request goes into the entry as it came: whatever the decoder lets pass, etcd's decoder reads
+ * the same way. */
+static void propose(struct rpc_call *call, enum internal_field field)
+{
+    struct services *services = call->service;
+    struct loops *loops = services->options.loops;
+    uint64_t id = loops_next_id(loops);
+    if (internal_request_size(field, call->message.len, id) > services->options.request_bytes_max) {
+        finish_error(call, API_REQUEST_TOO_LARGE);
+        return;
+    }
+    struct proposal *proposal = ARENA_NEW(call->arena, struct proposal);
+    struct raft_payload *payload =
+        proposal == NULL ? NULL : internal_request_payload(field, call->message, id);
+    if (payload == NULL) {
+        finish_error(call, API_NO_MEMORY);
+        return;
+    }
+    *proposal = (struct proposal){.request = {.kind = REQUEST_PROPOSAL,
+                                              .deadline_ns = request_deadline_ns(services),
+                                              .call = call},
+                                  .payload = payload,
+                                  .id = id,
+                                  .done = write_done};
+    loops_propose(loops, proposal);
+}
+
+static enum api_error decoded(enum status st)
+{
+    if (st == ST_OK)
+        return API_OK;
+    return st == ST_TOO_BIG ? API_REQUEST_TOO_LARGE : API_UNDECODABLE;
+}
+
+static void on_put(struct rpc_call *call)
+{
+    struct kv_put put;
+    enum api_error error = decoded(kv_put_decode(call->message, &put));
+    if (error == API_OK)
+        error = admit_write(call->service, put_cost(&put));
+    if (error == API_OK)
+        error = check_put(&put);
+    if (error != API_OK)
+        finish_error(call, error);
+    else
+        propose(call, INTERNAL_PUT);
+}
+
+static void on_delete_range(struct rpc_call *call)
+{
+    struct kv_delete del;
+    enum api_error error = decoded(kv_delete_decode(call->message, &del));
+    if (error == API_OK)
+        error = check_delete(&del);
+    if (error == API_OK)
+        error = admit_write(call->service, /* cost= */ 0);
+    if (error != API_OK)
+        finish_error(call, error);
+    else
+        propose(call, INTERNAL_DELETE_RANGE);
+}
+
+static void on_compact(struct rpc_call *call)
+{
+    struct kv_compact compact;
+    enum api_error error = decoded(kv_compact_decode(call->message, &compact));
+    if (error == API_OK)
+        error = admit_write(call->service, /* cost= */ 0);
+    if (error != API_OK)
+        finish_error(call, error);
+    else
+        propose(call, INTERNAL_COMPACTION);
+}
+
+/* ---- reads ---- */
+
+struct range_call {
+    struct read_request read;
+    struct kv_range range;
+};
+
+struct txn_call {
+    struct read_request read;
+    struct kv_txn txn;
+};
+
+static void answer_range(struct rpc_call *call, const struct kv_range *range, uint32_t reader)
+{
+    const struct services *services = call->service;
+    struct response_header header = header_now(services, 0);
+    struct slice response;
+    enum status st =
+        range_answer(services->options.mvcc, reader, range, &header, call->arena, &response);
+    if (st != ST_OK)
+        finish_error(call, api_error_of(st));
+    else
+        rpc_finish(call, RPC_OK, NULL, response);
+}
+
+static void range_ready(struct read_request *read, enum api_error error, uint32_t reader)
+{
+    struct range_call *range_call = CONTAINER_OF(read, struct range_call, read);
+    if (error != API_OK)
+        finish_later(read->request.call, error, SLICE_EMPTY);
+    else
+        answer_range(read->request.call, &range_call->range, reader);
+}
+
+static void answer_txn(struct rpc_call *call, struct kv_txn *txn, uint32_t reader)
+{
+    const struct services *services = call->service;
+    struct response_header header = header_now(services, 0);
+    struct slice response;
+    enum api_error error;
+    enum status st =
+        txn_answer(services->options.mvcc, reader, txn, &header, call->arena, &response, &error);
+    if (st != ST_OK)
+        error = api_error_of(st);
+    if (error != API_OK)
+        finish_error(call, error);
+    else
+        rpc_finish(call, RPC_OK, NULL, response);
+}
+
+static void txn_ready(struct read_request *read, enum api_error error, uint32_t reader)
+{
+    struct txn_call *txn_call = CONTAINER_OF(read, struct txn_call, read);
+    if (error != API_OK)
+        finish_later(read->request.call, error, SLICE_EMPTY);
+    else
+        answer_txn(read->request.call, &txn_call->txn, reader);
+}
+
+/* Takes the keys of one range off *room; false when there are more. */
+static bool fits(struct services *services, struct slice key, struct slice end, uint32_t *room)
+{
+    struct mvcc_range range = {.key = key, .end = end};
+    uint32_t keys = 1;
+    if (end.len > 0 && mvcc_estimate(services->options.mvcc, &range, *room + 1, &keys) != ST_OK)
+        return false;
+    if (keys > *room)
+        return false;
+    *room -= keys;
+    return true;
+}
+
+static bool range_is_small(struct services *services, const struct kv_range *range)
+{
+    uint32_t room = SMALL_READ_KEYS_MAX;
+    return reads_stay_in_memory(services) && fits(services, range->key, range->range_end, &room);
+}
+
+static bool ops_are_small(struct services *services, const struct kv_ops *ops, uint32_t *room)
+{
+    for (uint32_t i = 0; i < ops->count; i++) {
+        const struct kv_range *range = ops->items[i].range;
+        if (!fits(services, range->key, range->range_end, room))
+            return false;
+    }
+    return true;
+}
+
+static bool txn_is_small(struct services *services, const struct kv_txn *txn)
+{
+    uint32_t room = SMALL_READ_KEYS_MAX;
+    for (uint32_t i = 0; i < txn->compares_count; i++) {
+        if (!fits(services, txn->compares[i].key, txn->compares[i].range_end, &room))
+            return false;
+    }
+    return reads_stay_in_memory(services) && ops_are_small(services, &txn->success, &room) &&
+           ops_are_small(services, &txn->failure, &room);
+}
+
+static void start_read(struct rpc_call *call, struct read_request *read, bool serializable,
+                       void (*ready)(struct read_request *, enum api_error, uint32_t))
+{
+    struct services *services = call->service;
+    *read = (struct read_request){.request = {.kind = REQUEST_READ,
+                                              .deadline_ns = request_deadline_ns(services),
+                                              .call = call},
+                                  .ready = ready};
+    if (serializable)
+        loops_read_local(services->options.loops, read);
+    else
+        loops_read(services->options.loops, read);
+}
+
+static void on_range(struct rpc_call *call)
+{
+    struct range_call *range_call = ARENA_NEW(call->arena, struct range_call);
+    if (range_call == NULL) {
+        finish_error(call, API_NO_MEMORY);
+        return;
+    }
+    struct kv_range *range = &range_call->range;
+    enum api_error error = decoded(kv_range_decode(call->message, range));
+    if (error == API_OK)
+        error = check_range(range);
+    if (error != API_OK)
+        finish_error(call, error);
+    else if (range->serializable && range_is_small(call->service, range))
+        answer_range(call, range, call->poller);
+    else
+        start_read(call, &range_call->read, range->serializable, range_ready);
+}
+
+/* ---- both ---- */
+
+static void read_txn(struct rpc_call *call, struct txn_call *txn_call)
+{
+    bool serializable = kv_txn_is_serializable(&txn_call->txn);
+    if (serializable && txn_is_small(call->service, &txn_call->txn))
+        answer_txn(call, &txn_call->txn, call->poller);
+    else
+        start_read(call, &txn_call->read, serializable, txn_ready);
+}
+
+static void on_txn(struct rpc_call *call)
+{
+    struct services *services = call->service;
+    struct txn_call *txn_call = ARENA_NEW(call->arena, struct txn_call);
+    if (txn_call == NULL) {
+        finish_error(call, API_NO_MEMORY);
+        return;
+    }
+    struct kv_txn *txn = &txn_call->txn;
+    enum api_error error =
+        decoded(kv_txn_decode(call->message, services->options.txn_ops_max, call->arena, txn));
+    bool read_only = error == API_OK && kv_txn_is_read_only(txn);
+    if (error == API_OK && !read_only)
+        error = admit_write(services, txn_cost(txn));
+    if (error == API_OK)
+        error = check_txn(txn, call->arena);
+    if (error != API_OK)
+        finish_error(call, error);
+    else if (read_only)
+        read_txn(call, txn_call);
+    else
+        propose(call, INTERNAL_TXN);
+}
+
+static const struct rpc_method methods[] = {
+    {.path = "/etcdserverpb.KV/Range", .on_call = on_range},
+    {.path = "/etcdserverpb.KV/Put", .on_call = on_put},
+    {.path = "/etcdserverpb.KV/DeleteRange", .on_call = on_delete_range},
+    {.path = "/etcdserverpb.KV/Txn", .on_call = on_txn},
+    {.path = "/etcdserverpb.KV/Compact", .on_call = on_compact},
+};
+const struct rpc_service kv_service = {.methods = methods, .methods_count = METHODS_OF(methods)};

@@ -1,0 +1,62 @@
+/* server/services/services_private.h - what the services share. */
+#ifndef SERVER_SERVICES_SERVICES_PRIVATE_H
+#define SERVER_SERVICES_SERVICES_PRIVATE_H
+#include "server/loops/request.h"
+#include "server/services/services.h"
+#include "server/state/error.h"
+#include "server/state/wire.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+/* A serializable read of up to this many keys is answered on the poller; more would make the calls
+ * behind it wait. */
+#define SMALL_READ_KEYS_MAX 64U
+/* How old the figures of the store may be that quota and health are judged by. */
+#define STORE_FIGURES_AGE_NS (100 * NS_PER_MS)
+#define SERVICES_COUNT 6U
+
+/* Figures of the store, fetched by one poller at a time. All relaxed: each is judged alone, and a
+ * little late is as good. */
+struct store_figures {
+    _Atomic uint64_t fetched_ns;
+    _Atomic uint64_t used_bytes; /* in use, and admitted since it was fetched */
+    _Atomic uint64_t size_bytes; /* of the file */
+};
+
+struct services {
+    struct services_options options;
+    struct store_figures figures;
+    struct rpc_service table[SERVICES_COUNT];
+};
+
+#define METHODS_OF(array) ((uint32_t)(sizeof(array) / sizeof((array)[0])))
+/* One per file; service is filled in by services.c. */
+extern const struct rpc_service kv_service, maintenance_service, cluster_service, auth_service,
+    health_service, unserved_service;
+
+static inline void finish_error(struct rpc_call *call, enum api_error error)
+{
+    rpc_finish(call, (enum rpc_code)api_error_code(error), api_error_text(error), SLICE_EMPTY);
+}
+
+/* From a callback of an actor. */
+static inline void finish_later(struct rpc_call *call, enum api_error error, struct slice response)
+{
+    rpc_finish_later(call, (enum rpc_code)api_error_code(error), api_error_text(error), response);
+}
+
+/* Answers with what was written to out. */
+void finish_message(struct rpc_call *call, const struct wire_out *out);
+
+/* Header as of now; revision is the caller's (0 where etcd leaves it out). */
+struct response_header header_now(const struct services *services, int64_t revision);
+int64_t current_revision(const struct services *services);
+uint64_t request_deadline_ns(const struct services *services);
+
+/* admit.c: may a write that adds cost bytes be taken? API_OK, API_NO_SPACE (quota), API_DISK_FULL,
+ * API_STOPPED (the member is broken and about to stop). */
+enum api_error admit_write(struct services *services, uint64_t cost);
+/* Whether a read may touch the store on a poller: while it fits in memory. */
+bool reads_stay_in_memory(struct services *services);
+#endif

@@ -1,0 +1,82 @@
+/* server/services/unserved.c - the methods of etcd 3.5 that are not there yet. They are registered
+ * so that a user reads which of them is missing, and not that the server is something else. */
+#include "server/services/services_private.h"
+
+#include <stdio.h>
+
+#define TEXT_BYTES 160U
+
+static void refuse(struct rpc_call *call)
+{
+    char *text = arena_alloc(call->arena, TEXT_BYTES);
+    if (text != NULL)
+        snprintf(text, TEXT_BYTES, "etcdserver: %s is not served by this version of cleat",
+                 call->method->path);
+    rpc_finish(call, RPC_UNIMPLEMENTED, text, SLICE_EMPTY);
+}
+
+static void refuse_stream(struct rpc_call *call, struct slice message)
+{
+    (void)message;
+    refuse(call);
+}
+
+#define UNARY(name)                         \
+    {                                       \
+        .path = "/" name, .on_call = refuse \
+    }
+#define SERVER_STREAM(name)                                         \
+    {                                                               \
+        .path = "/" name, .server_streams = true, .on_call = refuse \
+    }
+#define BIDI(name)                                                        \
+    {                                                                     \
+        .path = "/" name, .client_streams = true, .server_streams = true, \
+        .on_message = refuse_stream                                       \
+    }
+
+static const struct rpc_method methods[] = {
+    BIDI("etcdserverpb.Watch/Watch"),
+    UNARY("etcdserverpb.Lease/LeaseGrant"),
+    UNARY("etcdserverpb.Lease/LeaseRevoke"),
+    BIDI("etcdserverpb.Lease/LeaseKeepAlive"),
+    UNARY("etcdserverpb.Lease/LeaseTimeToLive"),
+    UNARY("etcdserverpb.Lease/LeaseLeases"),
+    UNARY("etcdserverpb.Cluster/MemberAdd"),
+    UNARY("etcdserverpb.Cluster/MemberRemove"),
+    UNARY("etcdserverpb.Cluster/MemberUpdate"),
+    UNARY("etcdserverpb.Cluster/MemberPromote"),
+    UNARY("etcdserverpb.Maintenance/Alarm"),
+    UNARY("etcdserverpb.Maintenance/Defragment"),
+    UNARY("etcdserverpb.Maintenance/Hash"),
+    UNARY("etcdserverpb.Maintenance/HashKV"),
+    SERVER_STREAM("etcdserverpb.Maintenance/Snapshot"),
+    UNARY("etcdserverpb.Maintenance/MoveLeader"),
+    UNARY("etcdserverpb.Maintenance/Downgrade"),
+    UNARY("etcdserverpb.Auth/AuthEnable"),
+    UNARY("etcdserverpb.Auth/AuthDisable"),
+    UNARY("etcdserverpb.Auth/Authenticate"),
+    UNARY("etcdserverpb.Auth/UserAdd"),
+    UNARY("etcdserverpb.Auth/UserGet"),
+    UNARY("etcdserverpb.Auth/UserList"),
+    UNARY("etcdserverpb.Auth/UserDelete"),
+    UNARY("etcdserverpb.Auth/UserChangePassword"),
+    UNARY("etcdserverpb.Auth/UserGrantRole"),
+    UNARY("etcdserverpb.Auth/UserRevokeRole"),
+    UNARY("etcdserverpb.Auth/RoleAdd"),
+    UNARY("etcdserverpb.Auth/RoleGet"),
+    UNARY("etcdserverpb.Auth/RoleList"),
+    UNARY("etcdserverpb.Auth/RoleDelete"),
+    UNARY("etcdserverpb.Auth/RoleGrantPermission"),
+    UNARY("etcdserverpb.Auth/RoleRevokePermission"),
+    UNARY("v3lockpb.Lock/Lock"),
+    UNARY("v3lockpb.Lock/Unlock"),
+    UNARY("v3electionpb.Election/Campaign"),
+    UNARY("v3electionpb.Election/Proclaim"),
+    UNARY("v3electionpb.Election/Leader"),
+    UNARY("v3electionpb.Election/Resign"),
+    SERVER_STREAM("v3electionpb.Election/Observe"),
+    SERVER_STREAM("grpc.health.v1.Health/Watch"),
+};
+const struct rpc_service unserved_service = {.methods = methods,
+                                             .methods_count = METHODS_OF(methods)};
