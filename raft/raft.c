@@ -30,7 +30,11 @@ static enum status check_start(const struct raft_start *start)
     }
     if (start->applied < start->before_first.index || start->applied > last.index)
         return ST_CORRUPT;
-    if (start->hard_state.commit > last.index || start->hard_state.term < last.term)
+    if (start->hard_state.commit > last.index)
+        return ST_CORRUPT;
+    /* Made from a snapshot of the founding term, a member has no hard state of its own yet. */
+    bool fresh = start->hard_state.term == 0 && start->entries_count == 0 && last.term <= 1;
+    if (start->hard_state.term < last.term && !fresh)
         return ST_CORRUPT;
     if ((start->before_first.index == 0) != (start->before_first.term == 0))
         return ST_CORRUPT;
@@ -334,6 +338,24 @@ void raft_tick(struct raft *r)
         tick_election(r);
 }
 
+enum status raft_forget_leader(struct raft *r)
+{
+    enum status st = raft_reserve(r, 0, 0);
+    if (st == ST_OK && r->role == RAFT_FOLLOWER)
+        r->leader = 0; /* the timers stay: it campaigns when it would have */
+    return st;
+}
+
+void raft_report_unreachable(struct raft *r, raft_id id)
+{
+    struct progress *progress = tracker_find(&r->tracker, id);
+    if (r->role != RAFT_LEADER || progress == NULL || id == r->id)
+        return;
+    /* What was sent ahead is probably lost. */
+    if (progress->state == PROGRESS_REPLICATE)
+        progress_become_probe(progress);
+}
+
 /* ---- configuration ---- */
 
 /* Takes the working copy as the tracker in use. Inflight rings are shared by both until now. */
@@ -434,7 +456,7 @@ void raft_check(const struct raft *r)
 {
     log_check(&r->log);
     tracker_check(&r->tracker);
-    ASSERT(r->term >= log_last_id(&r->log).term);
+    ASSERT(r->log.last == r->log.before_first.index || r->term >= log_last_id(&r->log).term);
     ASSERT(r->term >= r->seen_hard_state.term);
     ASSERT(r->log.committed >= r->seen_hard_state.commit);
     if (r->term == r->seen_hard_state.term && r->seen_hard_state.vote != 0)

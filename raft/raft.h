@@ -170,6 +170,12 @@ CHECKED enum status raft_read_index(struct raft *raft, uint64_t context);
  * configuration is not applied yet), ST_NO_MEMORY. */
 CHECKED enum status raft_campaign(struct raft *raft);
 
+/* A follower lets go of its leader without a new term, so that it can grant votes at once; no-op in
+ * other roles. Errors: ST_NO_MEMORY. */
+CHECKED enum status raft_forget_leader(struct raft *raft);
+/* The transport lost messages to a member: the leader probes it again. */
+void raft_report_unreachable(struct raft *raft, raft_id id);
+
 struct raft_read_state {
     raft_index index;
     uint64_t context;
