@@ -5,6 +5,7 @@
 #include <string.h>
 
 static const struct command commands[] = {
+    {"backend", "the stores below the key space: append, commit, read, delete", command_backend},
     {"disk", "durable writes of a disk, with a verdict in words", command_disk},
     {"kv", "drives any etcd endpoint with puts and ranges", command_kv},
     {"compare", "compares two result files, row by row", command_compare},

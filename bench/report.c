@@ -32,7 +32,7 @@ double row_get(const struct row *row, const char *name)
 void row_latency(struct row *row, const struct hist *hist, uint64_t elapsed_ns)
 {
     row_figure(row, "per_second",
-               elapsed_ns == 0 ? 0.0 : (double)hist->count * 1e9 / (double)elapsed_ns);
+               elapsed_ns == 0 ? 0.0 : (double)row->count * 1e9 / (double)elapsed_ns);
     row_figure(row, "p50_us", (double)hist_permille(hist, 500) / 1e3);
     row_figure(row, "p99_us", (double)hist_permille(hist, 990) / 1e3);
     row_figure(row, "p999_us", (double)hist_permille(hist, 999) / 1e3);

@@ -33,7 +33,7 @@ struct row *report_row(struct report *report, const char *name);
 void row_figure(struct row *row, const char *name, double value);
 /* NAN when there is no such figure. */
 double row_get(const struct row *row, const char *name);
-/* Rate, mean and percentiles in microseconds. */
+/* Rate of row->count in elapsed_ns; mean and percentiles in microseconds. */
 void row_latency(struct row *row, const struct hist *hist, uint64_t elapsed_ns);
 /* Everything that was measured, per operation (row->count of them). */
 void row_costs(struct row *row, const struct meter *spent);
