@@ -1,6 +1,6 @@
-/* base/banned.h - functions that this project does not call, made compile errors (after Git's banned.h).
- * Included before every file by the build. The system's declarations must come first, so they are
- * pulled in here. */
+/* base/banned.h - functions that this project does not call, made compile errors (after Git's
+ * banned.h). Included before every file by the build. The system's declarations must come first, so
+ * they are pulled in here. */
 #ifndef BASE_BANNED_H
 #define BASE_BANNED_H
 #include <stdio.h>
