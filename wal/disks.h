@@ -18,7 +18,8 @@ enum disk_kind {
 CHECKED enum status disk_open_real(enum disk_kind kind, const char *dir, struct disk **out,
                                    char *why, size_t why_bytes);
 
-/* True and a sentence in why when dir lies on a copy-on-write file system (btrfs, zfs, bcachefs,
- * overlay): appends into written blocks can then run out of space. */
+/* Asks a copy-on-write file system (btrfs, zfs, bcachefs) to overwrite files made in dir in place.
+ * True and a sentence in why when it does not: appends into written blocks can then run out of
+ * space. Call it before the log is made. */
 bool disk_is_copy_on_write(const char *dir, char *why, size_t why_bytes);
 #endif
