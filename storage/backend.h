@@ -3,8 +3,9 @@
  * Durability comes from the Raft log, so commits are rare; what a backend promises is that after
  * any crash it holds exactly some committed transaction, whole, and that the mark in it says which.
  *
- * Threads: apply/commit/abort on one thread at a time (the backend writer). A snapshot is used by
- * one thread at a time and may move between threads. Nothing here logs.
+ * Threads: all on one thread at a time (the backend writer), but for stat (any thread) and the
+ * reading of a snapshot, by one thread at a time; it may move between threads, and opens and closes
+ * on the writer's. Nothing here logs.
  *
  * Values are stored with an 8-byte checksum of key and value behind them, added and checked here;
  * callers never see it. Keys are 1 to BACKEND_KEY_BYTES_MAX bytes long whatever the library below
@@ -120,6 +121,11 @@ struct backend_ops {
     enum status (*cursor_last)(struct backend_cursor *cursor, struct slice *key_out,
                                struct slice *value_out);
     void (*cursor_close)(struct backend_cursor *cursor); /* NULL is fine */
+    /* Work between commits, on the writer's thread, when only the newest snapshots are open; NULL:
+     * none. *reopen_out: opening new ones and closing those lets the library free space. Errors:
+     * ST_NO_SPACE, ST_CORRUPT, ST_IO. */
+    enum status (*upkeep)(struct backend *backend, bool *reopen_out);
+    /* Any thread. */
     enum status (*stat)(struct backend *backend, struct backend_stat *out);
     /* Walks everything: the library's own structure, every checksum. Faults are described in
      * *report, a line each. ST_CORRUPT when there are any. */

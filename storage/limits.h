@@ -37,4 +37,8 @@
 #define LMDB_MAP_BYTES_DEFAULT (64ULL << 30) /* address space, when no limit is given */
 #define LMDB_MAP_BYTES_MIN (256ULL << 20)    /* less than this is not worth opening */
 #define LMDB_MAP_BYTES_UNIT (1ULL << 16)     /* a multiple of every page size */
+#define SQLITE_BUSY_MS 2000                  /* for a tool that looks into the file meanwhile */
+#define SQLITE_CHECKPOINT_BYTES (16U << 20)  /* of WAL: then it is copied into the database */
+#define SQLITE_WAL_BYTES_MAX (64U << 20)     /* of its file: then it is cut down */
+#define SQLITE_VALUE_BYTES_MAX (1U << 30)    /* SQLite's own limit of a blob */
 #endif

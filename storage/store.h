@@ -96,8 +96,8 @@ enum status store_health(const struct store *store);
 
 /* Commits the sealed generation if the store rule allows it now, plus a slice of scheduled
  * deletions; publishes a new view; closes old views that came back. *worked_out tells whether a
- * commit happened. ST_NO_SPACE, ST_NO_MEMORY: all is kept, the next step tries again; ST_IO,
- * ST_CORRUPT: fatal. */
+ * commit happened. ST_NO_SPACE, ST_NO_MEMORY, ST_BUSY: all is kept, the next step tries
+ * again; ST_IO, ST_CORRUPT: fatal. */
 CHECKED enum status store_writer_step(struct store *store, bool *worked_out);
 /* Monotonic time at which a step is due even if nobody wakes the writer (deletions wait for their
  * turn, a full disk is tried again); UINT64_MAX: none. Writer. */

@@ -69,6 +69,7 @@ struct store {
     struct store_instance *instance; /* the newest */
     struct list_node retired;        /* sets that are no longer published, oldest first */
     bool unpublished;                /* a commit is done whose set could not be opened yet */
+    bool retry;                      /* the newest step failed and is to be repeated */
     bool forget_turn;                /* after ST_NO_SPACE: deletions alone go next */
     bool defragmenting;              /* deletions wait */
     uint64_t committed_generation;   /* number of the newest one in the backend */

@@ -3,8 +3,8 @@
 #include "base/minmax.h"
 #include "storage/store_private.h"
 
-#define OPS_BATCH 256U                   /* operations handed to the backend in one call */
-#define NO_SPACE_RETRY_NS (1 * NS_PER_S) /* a full disk is asked again this often */
+#define OPS_BATCH 256U          /* operations handed to the backend in one call */
+#define RETRY_NS (1 * NS_PER_S) /* a full disk is asked again this often */
 #define NEVER UINT64_MAX
 
 /* ---- instances ---- */
@@ -315,6 +315,25 @@ static bool choose_work(struct store *store, struct generation **sealed_out)
     return true;
 }
 
+/* Lets the backend tidy up when none but the published snapshots are open. */
+static enum status upkeep(struct store *store)
+{
+    struct backend *backend = store->instance->backend;
+    if (backend->ops->upkeep == NULL || !list_is_empty(&store->retired))
+        return ST_OK;
+    bool reopen;
+    enum status st = backend->ops->upkeep(backend, &reopen);
+    if (st != ST_OK || !reopen)
+        return st;
+    struct store_set *set;
+    st = store_set_new(store, store->instance, &set);
+    if (st != ST_OK)
+        return st;
+    store_publish(store, set, /* drop_sealed= */ false);
+    store_reap(store);
+    return ST_OK;
+}
+
 static enum status work(struct store *store, bool *worked_out)
 {
     if (store->unpublished) {
@@ -325,8 +344,11 @@ static enum status work(struct store *store, bool *worked_out)
     store_reap(store);
     enum status health = store_health(store);
     struct generation *sealed;
-    if (!choose_work(store, &sealed))
-        return health; /* no news: a full disk stays full until a commit says otherwise */
+    if (!choose_work(store, &sealed)) {
+        enum status tidied = upkeep(store);
+        return tidied != ST_OK ? tidied : health; /* no news: a full disk stays full until a
+                                                     commit says otherwise */
+    }
     enum status st = commit(store, sealed);
     store->forget_turn = st == ST_NO_SPACE && !store->forget_turn;
     if (st != ST_OK)
@@ -334,6 +356,8 @@ static enum status work(struct store *store, bool *worked_out)
     *worked_out = true;
     st = publish_commit(store);
     store_reap(store);
+    if (st == ST_OK)
+        st = upkeep(store);
     bool starved = health == ST_NO_SPACE && sealed == NULL && committable(store) != NULL;
     return st == ST_OK && starved ? ST_NO_SPACE : st;
 }
@@ -346,20 +370,21 @@ enum status store_writer_step(struct store *store, bool *worked_out)
         return st;
     st = work(store, worked_out);
     /* A refusal our own operations cannot cause stands for a broken store. */
-    if (st != ST_OK && st != ST_NO_SPACE && st != ST_NO_MEMORY && !status_is_fatal(st))
+    bool passing = st == ST_NO_MEMORY || st == ST_BUSY;
+    store->retry = passing || st == ST_NO_SPACE;
+    if (st != ST_OK && st != ST_NO_SPACE && !passing && !status_is_fatal(st))
         st = ST_IO;
-    if (st != ST_NO_MEMORY)
+    if (!passing)
         atomic_store_explicit(&store->health, (int)st, memory_order_relaxed);
     return st;
 }
 
 uint64_t store_writer_deadline_ns(const struct store *store)
 {
-    enum status health = store_health(store);
-    if (status_is_fatal(health))
+    if (status_is_fatal(store_health(store)))
         return NEVER;
-    if (health == ST_NO_SPACE || store->unpublished)
-        return store->last_commit_ns + NO_SPACE_RETRY_NS;
+    if (store->retry)
+        return store->last_commit_ns + RETRY_NS;
     if (store_forget_pending_count(store) == 0 ||
         atomic_load_explicit(&store->pins_count, memory_order_relaxed) > 0)
         return NEVER;

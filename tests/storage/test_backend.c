@@ -576,7 +576,7 @@ int main(void)
     };
     if (mkdtemp(folder) == NULL)
         return 1;
-    const struct backend_ops *const all[] = {backend_mem(), backend_lmdb()};
+    const struct backend_ops *const all[] = {backend_mem(), backend_lmdb(), backend_sqlite()};
     int failed = 0;
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
         ops = all[i];
