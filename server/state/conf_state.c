@@ -88,21 +88,21 @@ enum status conf_state_decode(struct slice bytes, struct raft_conf_state *out)
 /* ---- ConfChange ---- */
 
 static const struct wire_slot change_slots[] = {
-    {WIRE_SLOT_INT64, offsetof(struct conf_change, id)},
-    {WIRE_SLOT_INT64, offsetof(struct conf_change, type)},
-    {WIRE_SLOT_INT64, offsetof(struct conf_change, node_id)},
-    {WIRE_SLOT_BYTES, offsetof(struct conf_change, context)},
+    {WIRE_SLOT_INT64, offsetof(struct member_change, id)},
+    {WIRE_SLOT_INT64, offsetof(struct member_change, type)},
+    {WIRE_SLOT_INT64, offsetof(struct member_change, node_id)},
+    {WIRE_SLOT_BYTES, offsetof(struct member_change, context)},
 };
 
-enum status conf_change_decode(struct slice bytes, struct conf_change *out)
+enum status member_change_decode(struct slice bytes, struct member_change *out)
 {
-    *out = (struct conf_change){0};
+    *out = (struct member_change){0};
     enum status st = wire_decode(bytes, change_slots, 4, out);
     return st == ST_OK ? ST_OK : ST_CORRUPT;
 }
 
 /* etcd writes the numbers even when they are zero, and leaves an absent context out. */
-struct raft_payload *conf_change_payload(const struct conf_change *change)
+struct raft_payload *member_change_payload(const struct member_change *change)
 {
     struct buf out;
     buf_init(&out, UINT32_MAX);

@@ -13,14 +13,14 @@ CHECKED enum status conf_state_encode(const struct raft_conf_state *conf_state, 
  * RAFT_MEMBERS_MAX). */
 CHECKED enum status conf_state_decode(struct slice bytes, struct raft_conf_state *out);
 
-enum conf_change_type {
-    CONF_CHANGE_ADD_NODE = 0,
-    CONF_CHANGE_REMOVE_NODE = 1,
-    CONF_CHANGE_UPDATE_NODE = 2,
-    CONF_CHANGE_ADD_LEARNER = 3,
+enum member_change_type {
+    MEMBER_CHANGE_ADD_NODE = 0,
+    MEMBER_CHANGE_REMOVE_NODE = 1,
+    MEMBER_CHANGE_UPDATE_NODE = 2,
+    MEMBER_CHANGE_ADD_LEARNER = 3,
 };
 
-struct conf_change {
+struct member_change {
     uint64_t id; /* 0 in bootstrap entries */
     uint64_t type;
     raft_id node_id;
@@ -28,7 +28,7 @@ struct conf_change {
 };
 
 /* A payload owned by the caller; NULL without memory. */
-struct raft_payload *conf_change_payload(const struct conf_change *change);
+struct raft_payload *member_change_payload(const struct member_change *change);
 /* Errors: ST_CORRUPT. */
-CHECKED enum status conf_change_decode(struct slice bytes, struct conf_change *out);
+CHECKED enum status member_change_decode(struct slice bytes, struct member_change *out);
 #endif

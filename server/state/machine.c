@@ -193,12 +193,12 @@ static enum api_error check_added(const struct machine *machine, const struct me
 
 /* Decodes the change of an entry and the member in its context, into scratch. */
 static enum status decode_change(struct machine *machine, const struct raft_entry *entry,
-                                 struct conf_change *change, struct member_row *row)
+                                 struct member_change *change, struct member_row *row)
 {
     enum status st = entry->type == RAFT_ENTRY_CONF_CHANGE
-                         ? conf_change_decode(raft_payload_slice(entry->payload), change)
+                         ? member_change_decode(raft_payload_slice(entry->payload), change)
                          : ST_UNSUPPORTED;
-    if (st == ST_OK && change->type != CONF_CHANGE_ADD_NODE)
+    if (st == ST_OK && change->type != MEMBER_CHANGE_ADD_NODE)
         st = ST_UNSUPPORTED;
     if (st == ST_OK)
         st = member_json_decode(change->context, &machine->scratch, row);
@@ -220,7 +220,7 @@ enum status machine_check_conf_change(struct machine *machine, const struct raft
     *change_out = SLICE_EMPTY;
     if (entry->index <= machine->applied.index)
         return ST_OK;
-    struct conf_change change;
+    struct member_change change;
     struct member_row row;
     enum status st = decode_change(machine, entry, &change, &row);
     if (st == ST_OK) {
@@ -239,7 +239,7 @@ enum status machine_end_conf_change(struct machine *machine, const struct raft_e
     if (entry->index <= machine->applied.index)
         return ST_OK;
     ASSERT(entry->index == machine->applied.index + 1);
-    struct conf_change change;
+    struct member_change change;
     struct member_row row;
     struct buf bytes;
     buf_init(&bytes, UINT32_MAX);

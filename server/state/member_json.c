@@ -373,8 +373,10 @@ static enum status read_field(struct reader *r, struct slice key, struct member_
 enum status member_json_decode(struct slice json, struct arena *arena, struct member_row *out)
 {
     *out = (struct member_row){0};
+    if (json.len == 0)
+        return ST_INVALID;
     struct reader r = {.at = json.data, .end = json.data + json.len, .arena = arena};
-    if (json.len == 0 || !take(&r, '{'))
+    if (!take(&r, '{'))
         return ST_INVALID;
     for (bool first = true; !take(&r, '}'); first = false) {
         struct slice key;

@@ -97,11 +97,11 @@ static void fuzz_internal(struct slice message, struct arena *arena)
 static void fuzz_membership(struct slice message, struct arena *arena)
 {
     struct raft_conf_state conf_state;
-    struct conf_change change;
+    struct member_change change;
     struct member_row row;
     (void)!conf_state_decode(message, &conf_state);
     (void)!member_json_decode(message, arena, &row);
-    if (conf_change_decode(message, &change) == ST_OK)
+    if (member_change_decode(message, &change) == ST_OK)
         (void)!member_json_decode(change.context, arena, &row);
 }
 

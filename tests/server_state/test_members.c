@@ -234,11 +234,12 @@ static void test_conf_state_is_raftpbs(void **state)
 static void test_conf_change_is_raftpbs(void **state)
 {
     (void)state;
-    struct conf_change sent = {.type = CONF_CHANGE_ADD_NODE, .node_id = 7, .context = SLICE("{}")};
-    struct raft_payload *payload = conf_change_payload(&sent);
+    struct member_change sent = {
+        .type = MEMBER_CHANGE_ADD_NODE, .node_id = 7, .context = SLICE("{}")};
+    struct raft_payload *payload = member_change_payload(&sent);
     assert_slice(raft_payload_slice(payload), SLICE("\x08\x00\x10\x00\x18\x07\x22\x02{}"));
-    struct conf_change got;
-    assert_int_equal(conf_change_decode(raft_payload_slice(payload), &got), ST_OK);
+    struct member_change got;
+    assert_int_equal(member_change_decode(raft_payload_slice(payload), &got), ST_OK);
     assert_int_equal(got.node_id, 7);
     assert_slice(got.context, SLICE("{}"));
     raft_payload_unref(payload);
