@@ -7,7 +7,7 @@
 
 struct fixture {
     const struct backend_ops *ops;
-    char path[256];
+    char path[300];
     uint32_t readers_count;
     struct lock *lock;
     struct clock clock;

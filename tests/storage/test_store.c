@@ -293,6 +293,98 @@ static void test_store_walks_revisions_across_backend_and_generations(void **sta
     store_view_release(view);
 }
 
+/* ---- deletions and pins ---- */
+
+static void forget(struct fixture *fixture, int64_t first, int64_t last)
+{
+    for (int64_t main = first; main <= last; main++) {
+        struct store_dead dead = {.revision = {main, 0}};
+        assert_int_equal(store_forget(fixture->store, &dead, 1), ST_OK);
+    }
+}
+
+static void test_store_deletes_with_the_commit_of_the_entry_that_asked(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture_entry(fixture, 4); /* 2 to 5 */
+    assert_int_equal(fixture_commit(fixture), ST_OK);
+    fixture_entry(fixture, 2); /* 6 and 7, still in memory */
+    forget(fixture, 2, 3);
+    forget(fixture, 6, 6);
+    assert_int_equal(store_forget_pending_count(fixture->store), 3);
+    /* A crash now replays the entry, so its deletions must not be ahead of it. */
+    fixture->now_ns += 10 * NS_PER_S;
+    step_expecting(fixture, false);
+    assert_int_equal(fixture_read(fixture, 2), ST_OK);
+    assert_int_equal(fixture_commit(fixture), ST_OK);
+    assert_int_equal(store_forget_pending_count(fixture->store), 0);
+    static const enum status expected[] = {ST_NOT_FOUND, ST_NOT_FOUND, ST_OK,
+                                           ST_OK,        ST_NOT_FOUND, ST_OK};
+    for (int64_t main = 2; main <= 7; main++)
+        assert_int_equal(fixture_read(fixture, main), expected[main - 2]);
+}
+
+static void test_store_spreads_many_deletions_over_timed_commits(void **state)
+{
+    struct fixture *fixture = *state;
+    int64_t count = 3 * FORGET_OPS_MAX;
+    fixture_entry(fixture, (size_t)count);
+    assert_int_equal(fixture_commit(fixture), ST_OK);
+    forget(fixture, 2, count);
+    fixture_entry(fixture, 1);
+    assert_int_equal(fixture_commit(fixture), ST_OK);
+    assert_int_equal(store_forget_pending_count(fixture->store), count - 1 - FORGET_OPS_MAX);
+    step_expecting(fixture, false); /* not due: no write, no time */
+    uint64_t deadline = store_writer_deadline_ns(fixture->store);
+    assert_true(deadline > fixture->now_ns);
+    fixture->now_ns = deadline;
+    step_expecting(fixture, true);
+    fixture->now_ns = store_writer_deadline_ns(fixture->store);
+    step_expecting(fixture, true);
+    assert_int_equal(store_forget_pending_count(fixture->store), 0);
+    assert_int_equal(store_writer_deadline_ns(fixture->store), UINT64_MAX);
+    assert_int_equal(fixture_read(fixture, count), ST_NOT_FOUND);
+    assert_int_equal(fixture_read(fixture, count + 1), ST_OK);
+}
+
+static void test_store_refuses_deletions_over_its_limit(void **state)
+{
+    struct fixture *fixture = *state;
+    struct store_dead *dead = calloc(FORGET_PENDING_MAX, sizeof(*dead));
+    assert_non_null(dead);
+    assert_int_equal(store_forget(fixture->store, dead, FORGET_PENDING_MAX), ST_OK);
+    assert_int_equal(store_forget(fixture->store, dead, 1), ST_BUSY);
+    free(dead);
+}
+
+static void test_store_pin_holds_a_moment_and_delays_deletions(void **state)
+{
+    struct fixture *fixture = *state;
+    put(fixture, "a", "1");
+    fixture_entry(fixture, 2);
+    assert_int_equal(fixture_commit(fixture), ST_OK);
+    put(fixture, "b", "1");
+    fixture_entry(fixture, 1);
+    struct store_pin *pin;
+    assert_int_equal(store_pin(fixture->store, &pin), ST_OK);
+    drop(fixture, "a");
+    forget(fixture, 2, 2);
+    fixture_entry(fixture, 1);
+    assert_int_equal(fixture_commit(fixture), ST_OK);
+    fixture->now_ns += 10 * NS_PER_S;
+    step_expecting(fixture, false);
+    assert_int_equal(fixture_read(fixture, 2), ST_OK);
+    char text[256] = "";
+    assert_int_equal(store_pin_each(pin, BUCKET_AUTH_USERS, join, text), ST_OK);
+    assert_string_equal(text, "a=1 b=1 ");
+    assert_int_equal(store_pin_mark(pin).index, 2);
+    unsigned wakes = fixture->writer_wakes;
+    store_unpin(fixture->store, pin);
+    assert_true(fixture->writer_wakes > wakes);
+    step_expecting(fixture, true);
+    assert_int_equal(fixture_read(fixture, 2), ST_NOT_FOUND);
+}
+
 int main(void)
 {
 #define WITH_STORE(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
@@ -306,6 +398,10 @@ int main(void)
         WITH_STORE(test_store_merges_small_buckets_over_the_backend),
         WITH_STORE(test_store_keeps_what_a_view_on_loan_may_read),
         WITH_STORE(test_store_walks_revisions_across_backend_and_generations),
+        WITH_STORE(test_store_deletes_with_the_commit_of_the_entry_that_asked),
+        WITH_STORE(test_store_spreads_many_deletions_over_timed_commits),
+        WITH_STORE(test_store_refuses_deletions_over_its_limit),
+        WITH_STORE(test_store_pin_holds_a_moment_and_delays_deletions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
