@@ -15,7 +15,7 @@ static const char help_text[] =
 
 static bool more_is_better(const char *name)
 {
-    return strcmp(name, "per_second") == 0 || strcmp(name, "ratio") == 0;
+    return strcmp(name, "per_second") == 0 || strcmp(name, "ratio_to_bare") == 0;
 }
 
 static const char *verdict(const char *name, double ratio)
