@@ -5,6 +5,8 @@
 
 #include <errno.h>
 #include <liburing.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #define RING_ENTRIES 64U
 
@@ -20,7 +22,10 @@ static enum status enable(struct uring_disk *disk)
 {
     if (disk->enabled)
         return ST_OK;
-    if ((disk->ring.flags & IORING_SETUP_R_DISABLED) && io_uring_enable_rings(&disk->ring) < 0)
+    /* By its system call: the shared library of liburing 2.3 does not export the wrapper. */
+    if ((disk->ring.flags & IORING_SETUP_R_DISABLED) &&
+        syscall(__NR_io_uring_register, disk->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0) <
+            0)
         return ST_IO;
     disk->enabled = true;
     return ST_OK;
