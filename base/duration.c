@@ -18,7 +18,9 @@ static void format_fraction(uint64_t rest, uint64_t unit, char *out)
 {
     if (rest != 0)
         *out++ = '.';
-    for (uint64_t place = unit / 10; rest != 0; place /= 10) {
+    for (uint64_t place = unit / 10; place > 0; place /= 10) {
+        if (rest == 0)
+            break;
         *out++ = (char)('0' + rest / place);
         rest %= place;
     }

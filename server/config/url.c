@@ -28,6 +28,7 @@ static const char *trim(struct arena *arena, const char *text, size_t len)
 /* Go's url.Parse as far as these flags can tell. NULL, or why not. */
 static const char *split_url(struct arena *arena, const char *url, struct parts *out)
 {
+    *out = (struct parts){.scheme = "", .address = "", .path = ""};
     size_t scheme_len = isalpha((unsigned char)*url) ? strspn(url, "abcdefghijklmnopqrstuvwxyz"
                                                                    "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
                                                                    "0123456789+-.")
