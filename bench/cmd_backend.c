@@ -255,7 +255,7 @@ static int measure_all(const struct backend_options_bench *options)
     snprintf(report.command, sizeof(report.command), "backend");
     snprintf(report.note, sizeof(report.note), "%s, %llu records of %llu B", options->dir,
              (unsigned long long)options->records, (unsigned long long)options->value_bytes);
-    const struct backend_ops *const backends[] = {backend_lmdb()};
+    const struct backend_ops *const backends[] = {backend_lmdb(), backend_sqlite()};
     uint8_t *value = malloc(options->value_bytes + 1);
     bool ok = value != NULL, any = false;
     for (size_t i = 0; ok && i < sizeof(backends) / sizeof(backends[0]); i++) {

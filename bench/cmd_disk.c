@@ -1,4 +1,5 @@
 /* cleat-bench disk: what a disk does with small durable writes, and what that is enough for. */
+#include "base/clock.h"
 #include "bench/commands.h"
 #include "bench/disk_loop.h"
 #include "bench/flags.h"
@@ -87,12 +88,12 @@ static int measure(const char *dir, uint64_t seconds, uint64_t bytes, const char
     bool buffered = false;
     for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
         static struct disk_loop loop;
-        loop = (struct disk_loop){.dir = dir,
-                                  .file = ways[i].file,
-                                  .sync = ways[i].sync,
-                                  .write_bytes = bytes,
-                                  .seconds = seconds};
-        enum status st = disk_loop_run(&loop);
+        loop = (struct disk_loop){
+            .dir = dir, .file = ways[i].file, .sync = ways[i].sync, .write_bytes = bytes};
+        enum status st = disk_loop_open(&loop);
+        if (st == ST_OK)
+            st = disk_loop_run(&loop, seconds * NS_PER_S);
+        disk_loop_close(&loop);
         if (st == ST_UNSUPPORTED && i > 0)
             continue; /* told; the first row is the one that counts */
         if (st != ST_OK)

@@ -1,7 +1,5 @@
 #include "bench/disk_loop.h"
 
-#include "base/minmax.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -56,64 +54,73 @@ static bool write_once(const struct disk_loop *loop, int fd, struct iovec *vecto
     return pwritev(fd, vector, 1, (off_t)at) == (ssize_t)vector->iov_len && fdatasync(fd) == 0;
 }
 
-static enum status write_all(struct disk_loop *loop, int fd)
+enum status disk_loop_open(struct disk_loop *loop)
 {
-    void *block = NULL;
-    if (posix_memalign(&block, 4096, loop->write_bytes) != 0)
+    char path[PATH_MAX];
+    snprintf(path, sizeof(path), "%s/cleat-bench.%d", loop->dir, (int)getpid());
+    loop->fd = open_file(loop, path);
+    if (loop->fd < 0) {
+        fprintf(stderr, "cannot create a file in '%s': %s\n", loop->dir, strerror(errno));
+        return ST_INVALID;
+    }
+    unlink(path);
+    if (posix_memalign(&loop->block, 4096, loop->write_bytes) != 0) {
+        loop->block = NULL;
         return ST_NO_MEMORY;
-    memset(block, 'c', loop->write_bytes);
-    struct iovec vector = {.iov_base = block, .iov_len = loop->write_bytes};
-    enum status st = ST_OK;
-    uint64_t cpu_ns = bench_cpu_ns();
-    uint64_t start_ns = bench_now_ns(), end_ns = start_ns + loop->seconds * 1000000000ULL;
-    uint64_t now_ns = start_ns;
-    /* An allocated file is new territory only once: the loop ends with it. */
-    for (uint64_t at = 0; now_ns < end_ns; at += loop->write_bytes) {
-        if (at + loop->write_bytes > LOOP_FILE_BYTES) {
+    }
+    memset(loop->block, 'c', loop->write_bytes);
+    enum status st = prepare(loop, loop->fd);
+    if (st == ST_OK && fsync(loop->fd) != 0)
+        st = told("sync");
+    return st;
+}
+
+void disk_loop_close(struct disk_loop *loop)
+{
+    if (loop->fd >= 0)
+        close(loop->fd);
+    free(loop->block);
+}
+
+static enum status write_all(struct disk_loop *loop, uint64_t duration_ns)
+{
+    struct iovec vector = {.iov_base = loop->block, .iov_len = loop->write_bytes};
+    uint64_t start_ns = bench_now_ns(), now_ns = start_ns;
+    while (now_ns - start_ns < duration_ns) {
+        if (loop->at + loop->write_bytes > LOOP_FILE_BYTES) {
             if (loop->file == FILE_ALLOCATED)
-                break;
-            at = 0;
+                break; /* it is new territory only once */
+            loop->at = 0;
         }
-        if (!write_once(loop, fd, &vector, at)) {
-            st = told("make a write durable");
-            break;
-        }
+        if (!write_once(loop, loop->fd, &vector, loop->at))
+            return told("make a write durable");
+        loop->at += loop->write_bytes;
         uint64_t done_ns = bench_now_ns();
         hist_add(&loop->hist, done_ns - now_ns);
         now_ns = done_ns;
     }
-    loop->elapsed_ns = now_ns - start_ns;
-    loop->cpu_ns = bench_cpu_ns() - cpu_ns;
-    free(block);
-    return st;
+    loop->elapsed_ns += now_ns - start_ns;
+    return ST_OK;
 }
 
-enum status disk_loop_run(struct disk_loop *loop)
+enum status disk_loop_run(struct disk_loop *loop, uint64_t duration_ns)
 {
-    char path[PATH_MAX];
-    snprintf(path, sizeof(path), "%s/cleat-bench.%d", loop->dir, (int)getpid());
-    int fd = open_file(loop, path);
-    if (fd < 0) {
-        fprintf(stderr, "cannot create a file in '%s': %s\n", loop->dir, strerror(errno));
-        return ST_INVALID;
-    }
     struct meter_source source = disk_loop_meter(loop->dir);
     struct meter before, after;
-    enum status st = prepare(loop, fd);
-    if (st == ST_OK && fsync(fd) != 0)
-        st = told("sync");
-    if (st == ST_OK)
-        st = meter_read(&source, &before);
-    if (st == ST_OK)
-        st = write_all(loop, fd);
+    enum status st = meter_read(&source, &before);
+    if (st != ST_OK)
+        return st;
+    uint64_t cpu_ns = bench_cpu_ns();
+    st = write_all(loop, duration_ns);
+    cpu_ns = bench_cpu_ns() - cpu_ns;
     if (st == ST_OK)
         st = meter_read(&source, &after);
-    if (st == ST_OK)
-        loop->spent = meter_since(&before, &after);
-    loop->spent.cpu_ns = loop->cpu_ns; /* finer than what /proc tells */
-    close(fd);
-    unlink(path);
-    return st;
+    if (st != ST_OK)
+        return st;
+    struct meter spent = meter_since(&before, &after);
+    spent.cpu_ns = cpu_ns; /* finer than what /proc tells */
+    meter_add(&loop->spent, &spent);
+    return ST_OK;
 }
 
 struct row *disk_loop_row(struct report *report, const char *name, const struct disk_loop *loop)

@@ -21,20 +21,28 @@ enum disk_loop_sync {
 };
 
 struct disk_loop {
-    const char *dir; /* borrowed; the scratch file in it is removed */
+    /* Set by the caller. */
+    const char *dir; /* borrowed */
     enum disk_loop_file file;
     enum disk_loop_sync sync;
     uint64_t write_bytes; /* a multiple of 4096 */
-    uint64_t seconds;
-    bool direct; /* out: O_DIRECT was possible */
+    /* Results, of all runs together. */
+    bool direct; /* O_DIRECT was possible */
     struct hist hist;
-    uint64_t elapsed_ns, cpu_ns;
+    uint64_t elapsed_ns;
     struct meter spent; /* CPU of this process, and the device and journal below dir */
+    /* Between open and close. */
+    int fd;
+    void *block;
+    uint64_t at;
 };
 
-/* Runs it and fills the results. Errors, told on stderr: ST_INVALID (dir cannot be written),
- * ST_UNSUPPORTED, ST_NO_SPACE, ST_IO, ST_NO_MEMORY. */
-CHECKED enum status disk_loop_run(struct disk_loop *loop);
+/* Makes the scratch file in dir, which has no name afterwards. Errors, told on stderr: ST_INVALID
+ * (dir cannot be written), ST_UNSUPPORTED, ST_NO_SPACE, ST_IO, ST_NO_MEMORY. */
+CHECKED enum status disk_loop_open(struct disk_loop *loop);
+/* Writes for duration_ns. Errors as above. */
+CHECKED enum status disk_loop_run(struct disk_loop *loop, uint64_t duration_ns);
+void disk_loop_close(struct disk_loop *loop); /* after a failed open as well */
 /* The results as a row. */
 struct row *disk_loop_row(struct report *report, const char *name, const struct disk_loop *loop);
 /* The device and the journal below dir. The texts are static until the next call.

@@ -126,6 +126,27 @@ struct meter meter_since(const struct meter *before, const struct meter *after)
     };
 }
 
+static uint64_t sum_of(uint64_t a, uint64_t b)
+{
+    return a == METER_NONE || b == METER_NONE ? METER_NONE : a + b;
+}
+
+void meter_add(struct meter *sum, const struct meter *stretch)
+{
+    *sum = (struct meter){
+        .cpu_ns = sum_of(sum->cpu_ns, stretch->cpu_ns),
+        .write_bytes = sum_of(sum->write_bytes, stretch->write_bytes),
+        .rss_anon_bytes = stretch->rss_anon_bytes,
+        .rss_bytes = stretch->rss_bytes,
+        .device_writes = sum_of(sum->device_writes, stretch->device_writes),
+        .device_flushes = sum_of(sum->device_flushes, stretch->device_flushes),
+        .device_write_bytes = sum_of(sum->device_write_bytes, stretch->device_write_bytes),
+        .syncs = sum_of(sum->syncs, stretch->syncs),
+        .sync_disk_bytes = sum_of(sum->sync_disk_bytes, stretch->sync_disk_bytes),
+        .journal_commits = sum_of(sum->journal_commits, stretch->journal_commits),
+    };
+}
+
 uint64_t bench_now_ns(void)
 {
     struct timespec now;

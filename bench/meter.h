@@ -32,6 +32,8 @@ struct meter {
 CHECKED enum status meter_read(const struct meter_source *source, struct meter *out);
 /* after - before; the resident sizes are those of after. */
 struct meter meter_since(const struct meter *before, const struct meter *after);
+/* Adds a further stretch to a sum; a figure missing in either is missing in the sum. */
+void meter_add(struct meter *sum, const struct meter *stretch);
 
 uint64_t bench_now_ns(void); /* CLOCK_MONOTONIC */
 uint64_t bench_cpu_ns(void); /* of this process */
