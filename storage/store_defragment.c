@@ -40,6 +40,7 @@ static enum status switch_to(struct store *store, struct store_instance *instanc
         return st;
     }
     store->instance->replaced = true;
+    instance->replaced = false;
     store->instance = instance;
     store_publish(store, set, /* drop_sealed= */ false);
     /* The new file was synced as a whole before it came here. */
@@ -194,12 +195,12 @@ enum status store_defragment(struct store *store, const char *path)
     st = store_instance_open(store, path, /* create= */ true, &instance);
     if (st != ST_OK)
         return st;
+    instance->replaced = true; /* until it is the store: half made, it goes when it closes */
     store->defragmenting = true;
     st = copy_all(store, instance->backend);
     store->defragmenting = false;
     if (st == ST_OK)
         return switch_to(store, instance);
-    instance->replaced = true; /* half made: it goes when it closes */
     store_instance_close(instance);
     return st;
 }

@@ -70,7 +70,6 @@ struct store {
     struct list_node retired;        /* sets that are no longer published, oldest first */
     bool unpublished;                /* a commit is done whose set could not be opened yet */
     bool retry;                      /* the newest step failed and is to be repeated */
-    bool forget_turn;                /* after ST_NO_SPACE: deletions alone go next */
     bool defragmenting;              /* deletions wait */
     uint64_t committed_generation;   /* number of the newest one in the backend */
     uint64_t last_commit_ns;

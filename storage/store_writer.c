@@ -302,19 +302,6 @@ static bool timed_commit_is_due(const struct store *store)
                atomic_load_explicit(&store->seal_interval_ns, memory_order_relaxed);
 }
 
-/* What a step does next: *sealed_out (or NULL: deletions alone). False: nothing. */
-static bool choose_work(struct store *store, struct generation **sealed_out)
-{
-    struct generation *sealed = committable(store);
-    bool deletions = forget_is_due(store, store->committed_generation);
-    *sealed_out = sealed;
-    if (sealed == NULL)
-        return deletions && timed_commit_is_due(store);
-    if (store->forget_turn && deletions)
-        *sealed_out = NULL; /* freeing pages first may make the room that was missing */
-    return true;
-}
-
 /* Lets the backend tidy up when none but the published snapshots are open. */
 static enum status upkeep(struct store *store)
 {
@@ -334,6 +321,27 @@ static enum status upkeep(struct store *store)
     return ST_OK;
 }
 
+static enum status commit_and_publish(struct store *store, const struct generation *sealed,
+                                      bool *worked_out)
+{
+    enum status st = commit(store, sealed);
+    if (st != ST_OK)
+        return st;
+    *worked_out = true;
+    st = publish_commit(store);
+    store_reap(store);
+    return st;
+}
+
+/* Is there anything that a commit would bring in? */
+static bool is_waiting(struct store *store)
+{
+    lock_acquire(store->lock);
+    bool sealed = store->sealed != NULL;
+    lock_release(store->lock);
+    return sealed || store_forget_pending_count(store) > 0;
+}
+
 static enum status work(struct store *store, bool *worked_out)
 {
     if (store->unpublished) {
@@ -342,24 +350,20 @@ static enum status work(struct store *store, bool *worked_out)
             return st;
     }
     store_reap(store);
-    enum status health = store_health(store);
-    struct generation *sealed;
-    if (!choose_work(store, &sealed)) {
-        enum status tidied = upkeep(store);
-        return tidied != ST_OK ? tidied : health; /* no news: a full disk stays full until a
-                                                     commit says otherwise */
-    }
-    enum status st = commit(store, sealed);
-    store->forget_turn = st == ST_NO_SPACE && !store->forget_turn;
-    if (st != ST_OK)
+    enum status st = store_health(store);
+    bool deletions = forget_is_due(store, store->committed_generation);
+    /* On a full disk deletions go first, alone: the pages they free may be the room that misses. */
+    if (st == ST_NO_SPACE && deletions)
+        st = commit_and_publish(store, NULL, worked_out);
+    if (st != ST_OK && st != ST_NO_SPACE)
         return st;
-    *worked_out = true;
-    st = publish_commit(store);
-    store_reap(store);
-    if (st == ST_OK)
-        st = upkeep(store);
-    bool starved = health == ST_NO_SPACE && sealed == NULL && committable(store) != NULL;
-    return st == ST_OK && starved ? ST_NO_SPACE : st;
+    struct generation *sealed = committable(store);
+    if (sealed != NULL || (deletions && timed_commit_is_due(store)))
+        st = commit_and_publish(store, sealed, worked_out);
+    else if (st == ST_NO_SPACE && !is_waiting(store))
+        st = ST_OK; /* else a full disk counts as full until a commit works */
+    enum status tidied = upkeep(store);
+    return st != ST_OK ? st : tidied;
 }
 
 enum status store_writer_step(struct store *store, bool *worked_out)
