@@ -23,6 +23,12 @@
 
 #define PIN_BYTES_MAX (256ULL << 20) /* copies of the small buckets: a million leases fit */
 
+/* ---- key space ---- */
+#define MVCC_CHUNK_KEYS 128U    /* keys a reader visits in one hold of the lock: about 25 us */
+#define MVCC_WALK_RECORDS 4096U /* records read under one view: far below its 100 ms */
+#define MVCC_TRIM_ITEMS 1000U   /* superseded revisions in one compaction step; etcd's batch */
+#define MVCC_WRITE_BYTES_KEPT (1U << 20) /* a transaction's buffer is kept up to this size */
+
 /* ---- generation ---- */
 #define GENERATION_CHUNK_RECORDS 4096U /* 128 KiB of record heads */
 #define GENERATION_CHUNKS_MAX 2048U    /* 8 million records: above what OVERLAY_BYTES_MAX admits */

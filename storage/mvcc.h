@@ -21,9 +21,9 @@ struct mvcc;
 struct mvcc_options {
     struct store *store;         /* borrowed, open */
     struct lock *lock;           /* borrowed; the same one as the store's */
-    const char *checkpoint_path; /* store/index.ckpt, or NULL for none */
+    const char *checkpoint_path; /* store/index.ckpt, or NULL for none; copied */
     uint64_t life_id;
-    uint32_t readers_count; /* slots, as the store's */
+    uint32_t readers_count; /* slots, as the store's; apply's own comes on top, there as here */
 };
 
 /* Builds the index: from the checkpoint where one fits, scanning the revisions above it, else by a
@@ -86,9 +86,12 @@ void mvcc_read_end(struct mvcc *mvcc, uint32_t reader);
 
 /* ---- writes: the apply actor. One transaction = one main revision if anything changed. ---- */
 
+/* A write that fails (ST_NO_MEMORY, ST_IO, ST_CORRUPT, ST_TOO_BIG of the arena, a status of fn)
+ * leaves the transaction half done: the member must stop. */
 CHECKED enum status mvcc_write_begin(struct mvcc *mvcc);
 /* Reads inside the transaction see its own writes at current + 1. Same errors as mvcc_read().
- * revision <= 0: latest. */
+ * revision <= 0: latest; a positive one is measured by what was there before the transaction.
+ * result->current_revision is current + 1 once something was written. fn must not write. */
 CHECKED enum status mvcc_write_read(struct mvcc *mvcc, const struct mvcc_query *query,
                                     mvcc_record_fn fn, void *context, struct mvcc_result *result);
 /* Puts key. previous_out (may be NULL) gets the record it replaces, in arena; ST_OK with an empty
@@ -117,7 +120,9 @@ void mvcc_set_event_sink(struct mvcc *mvcc, mvcc_event_fn fn, void *context);
  * mvcc_compact_step(). */
 CHECKED enum status mvcc_compact(struct mvcc *mvcc, int64_t revision);
 /* Trims up to a bounded number of superseded revisions; apply calls it between entries while
- * *more_out. When all is trimmed finishedCompactRev is put. */
+ * *more_out, and once whenever it wakes (after a commit, a tick): false may also mean that a reader
+ * or the store's queue holds the rest back for now. Once all is trimmed and the deletions are
+ * committed, finishedCompactRev is put, with the entry that ends next. */
 CHECKED enum status mvcc_compact_step(struct mvcc *mvcc, bool *more_out);
 /* True once everything below the compact revision is out of the index and scheduled for physical
  * deletion. */
@@ -136,7 +141,7 @@ struct mvcc_stat {
     int64_t current_revision, compact_revision;
     uint64_t keys_count;       /* live keys */
     uint64_t index_bytes;      /* of the index in memory */
-    uint64_t superseded_count; /* revisions a compaction could trim now */
+    uint64_t superseded_count; /* revisions that a compaction at the current one could trim */
 };
 void mvcc_get_stat(struct mvcc *mvcc, struct mvcc_stat *out);
 
