@@ -166,6 +166,40 @@ static void write_disk(struct member *m, const struct raft_append_work *work)
         m->disk_hard_state = work->hard_state;
 }
 
+void member_crash_after(struct member *m, uint32_t works)
+{
+    struct raft_ready *ready;
+    while (works-- > 0 && (ready = pop(&m->appends)) != NULL)
+        write_disk(m, &ready->append);
+    member_crash(m);
+}
+
+void member_check_durable(const struct member *m)
+{
+    struct raft_log_id durable = member_status(m).durable;
+    ASSERT(durable.index <= m->disk_last);
+    if (durable.index > 0)
+        ASSERT(m->disk[durable.index - 1].term == durable.term);
+    for (uint32_t i = 0; i < m->appends.count; i++) {
+        const struct raft_ready *ready = m->appends.items[(m->appends.head + i) % MEMBER_WORKS_MAX];
+        if (ready->append.entries_count > 0)
+            ASSERT(ready->append.entries[0].index > durable.index);
+    }
+}
+
+/* What an answer promises must be on the disk when it leaves. */
+static void check_promise(const struct member *m, const struct raft_append_work *work,
+                          const struct raft_message *answer)
+{
+    if (answer->type == RAFT_MSG_VOTE_RESP && !answer->reject) {
+        ASSERT(m->disk_hard_state.term > answer->term ||
+               (m->disk_hard_state.term == answer->term && m->disk_hard_state.vote == answer->to));
+    }
+    const struct raft_message *last = &work->responses[work->responses_count - 1];
+    if (answer->type == RAFT_MSG_APP_RESP && !answer->reject && last->term == answer->term)
+        ASSERT(m->disk_last >= answer->index);
+}
+
 bool member_finish_append(struct member *m)
 {
     struct raft_ready *ready = pop(&m->appends);
@@ -173,10 +207,12 @@ bool member_finish_append(struct member *m)
         return false;
     write_disk(m, &ready->append);
     for (uint32_t i = 0; i < ready->append.responses_count; i++) {
-        if (ready->append.responses[i].to == m->config.id)
-            step(m, &ready->append.responses[i]);
+        const struct raft_message *response = &ready->append.responses[i];
+        check_promise(m, &ready->append, response);
+        if (response->to == m->config.id)
+            step(m, response);
         else
-            m->last_sent = ready->append.responses[i];
+            m->last_sent = *response;
     }
     drop_work(m, ready);
     return true;

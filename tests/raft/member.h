@@ -60,7 +60,9 @@ void member_free(struct member *member);
 enum status member_start(struct member *member);
 /* The process dies: queued work is lost, the disk stays. */
 void member_crash(struct member *member);
-/* start with a bootstrap entry that makes ids the voters. */
+/* The same, but the oldest works had reached the disk when it died. */
+void member_crash_after(struct member *member, uint32_t works);
+/* Starts with a bootstrap entry that makes ids the voters. */
 void member_found(struct member *member, const raft_id *ids, uint32_t count);
 
 bool member_take_ready(struct member *member); /* false: there was none */
@@ -70,6 +72,9 @@ void member_settle(struct member *member); /* all of it, until nothing is left *
 void member_lead(struct member *member);   /* a lone voter becomes leader */
 /* The store commits what the store rule allows. */
 void member_commit_store(struct member *member);
+
+/* Asserts that `durable` is on the disk and that no write under way will change it there. */
+void member_check_durable(const struct member *member);
 
 enum status member_propose(struct member *member, const char *text, raft_index *index_out);
 struct raft_status member_status(const struct member *member);
