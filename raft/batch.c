@@ -110,22 +110,34 @@ void batch_pool_deinit(struct batch_pool *pool)
     pool->free_count = 0;
 }
 
+static size_t rounded_up(size_t size)
+{
+    return (size + alignof(max_align_t) - 1) & ~(alignof(max_align_t) - 1);
+}
+
+enum status batch_reserve_bytes(struct batch *batch, size_t size)
+{
+    struct batch_block *block = batch->blocks;
+    size_t wanted = rounded_up(size);
+    if (block != NULL && block->size - block->used >= wanted)
+        return ST_OK;
+    size_t grown = max_size(block == NULL ? BLOCK_BYTES_MIN : block->size * 2, wanted);
+    block = raft_memory_resize(batch->pool->memory, NULL, sizeof(*block) + grown);
+    if (block == NULL)
+        return ST_NO_MEMORY;
+    block->next = batch->blocks;
+    block->size = grown;
+    block->used = 0;
+    batch->blocks = block;
+    return ST_OK;
+}
+
 void *batch_alloc(struct batch *batch, size_t size)
 {
-    size_t rounded = (size + alignof(max_align_t) - 1) & ~(alignof(max_align_t) - 1);
-    struct batch_block *block = batch->blocks;
-    if (block == NULL || block->size - block->used < rounded) {
-        size_t grown = max_size(block == NULL ? BLOCK_BYTES_MIN : block->size * 2, rounded);
-        block = raft_memory_resize(batch->pool->memory, NULL, sizeof(*block) + grown);
-        if (block == NULL)
-            return NULL;
-        block->next = batch->blocks;
-        block->size = grown;
-        block->used = 0;
-        batch->blocks = block;
-    }
-    void *piece = block->data + block->used;
-    block->used += rounded;
+    if (batch_reserve_bytes(batch, size) != ST_OK)
+        return NULL;
+    void *piece = batch->blocks->data + batch->blocks->used;
+    batch->blocks->used += rounded_up(size);
     return piece;
 }
 

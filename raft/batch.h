@@ -36,6 +36,8 @@ void batch_pool_deinit(struct batch_pool *pool);
 
 /* Memory that lives as long as the batch, not zeroed; NULL without memory. */
 void *batch_alloc(struct batch *batch, size_t size);
+/* The next batch_alloc() of at most size succeeds. Errors: ST_NO_MEMORY. */
+CHECKED enum status batch_reserve_bytes(struct batch *batch, size_t size);
 /* Room for more of each. Errors: ST_NO_MEMORY. */
 CHECKED enum status batch_reserve_messages(struct batch *batch, uint32_t messages,
                                            uint32_t responses);

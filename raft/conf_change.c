@@ -156,7 +156,7 @@ enum status conf_change_decode(enum raft_entry_type type, struct slice bytes,
     return ST_INVALID;
 }
 
-static size_t put_number(uint8_t *p, uint8_t field, uint64_t value)
+static size_t put_number(uint8_t *p, uint32_t field, uint64_t value)
 {
     p[0] = (uint8_t)(field << 3 | WIRE_VARINT);
     return 1 + put_varint(p + 1, value);

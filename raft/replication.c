@@ -276,8 +276,7 @@ enum status raft_handle_heartbeat(struct raft *r, const struct raft_message *m)
     struct raft_message answer = {.type = RAFT_MSG_HEARTBEAT_RESP, .to = m->from};
     if (m->context.len > 0) {
         uint8_t *copy = batch_alloc(r->building, m->context.len);
-        if (copy == NULL)
-            return ST_NO_MEMORY;
+        ASSERT(copy != NULL); /* reserved by raft_step() */
         memcpy(copy, m->context.data, m->context.len);
         answer.context = slice_make(copy, m->context.len);
     }

@@ -177,6 +177,8 @@ static uint32_t terms_in(const struct raft_message *m)
 enum status raft_step(struct raft *r, const struct raft_message *m)
 {
     enum status st = raft_reserve(r, m->entries_count, terms_in(m));
+    if (st == ST_OK && m->context.len > 0)
+        st = batch_reserve_bytes(r->building, m->context.len); /* to be echoed */
     if (st != ST_OK)
         return st;
     if (is_local_thread(m->from))
