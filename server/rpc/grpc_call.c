@@ -130,6 +130,8 @@ static void watch_close(struct grpc_rpc *rpc)
 static enum rpc_code admit(struct grpc_rpc *rpc, const char **text_out)
 {
     const struct rpc_server_options *options = &rpc->server->options;
+    metrics_child_add(rpc->method->stats.started, 1);
+    rpc_versions_count(&rpc->server->versions, &rpc->call);
     if (options->gate != NULL) {
         enum rpc_code code = options->gate(options->gate_context, &rpc->call, text_out);
         if (code != RPC_OK)
@@ -226,6 +228,7 @@ void grpc_rpc_finish_now(struct grpc_rpc *rpc)
         ops[count++].op = GRPC_OP_SEND_INITIAL_METADATA;
     if (rpc->code == RPC_OK && is_unary(rpc->call.method)) {
         message = grpc_message_from_answer(rpc, rpc->answer);
+        rpc_stats_sent(&rpc->method->stats, rpc->answer.len);
         ops[count].op = GRPC_OP_SEND_MESSAGE;
         ops[count++].data.send_message.send_message = message;
     }
@@ -236,6 +239,7 @@ void grpc_rpc_finish_now(struct grpc_rpc *rpc)
         ops[count].op = GRPC_OP_RECV_CLOSE_ON_SERVER;
         ops[count++].data.recv_close_on_server.cancelled = &rpc->cancelled;
     }
+    metrics_child_add(rpc->method->stats.handled[rpc->code], 1);
     /* Once the batch is started, another thread may end and reuse rpc. */
     grpc_slice text = rpc->text;
     grpc_call_error error = grpc_call_start_batch(rpc->handle, ops, count, &rpc->finished, NULL);
@@ -248,6 +252,7 @@ void grpc_rpc_finish_now(struct grpc_rpc *rpc)
 static void keep_finish(struct grpc_rpc *rpc, enum rpc_code code, const char *text,
                         struct slice answer)
 {
+    ASSERT(code < RPC_CODES_COUNT);
     rpc->code = code;
     rpc->text = text == NULL ? grpc_empty_slice() : grpc_slice_from_copied_string(text);
     rpc->answer = answer;

@@ -50,6 +50,7 @@ enum rpc_code grpc_message_read(struct grpc_rpc *rpc, const grpc_byte_buffer *bu
     }
     if (pieces->length > rpc->server->options.request_bytes_max)
         return refuse_too_large(rpc, pieces->length, text_out);
+    rpc_stats_received(&rpc->method->stats, pieces->length);
     *out = slice_make(&nothing, 0);
     if (pieces->count == 1)
         *out = slice_make(GRPC_SLICE_START_PTR(pieces->slices[0]), pieces->length);

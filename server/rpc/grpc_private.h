@@ -3,6 +3,7 @@
 #define SERVER_RPC_GRPC_PRIVATE_H
 #include "server/rpc/grpc_server.h"
 #include "server/rpc/limits.h"
+#include "server/rpc/rpc_stats.h"
 
 #include <grpc/grpc.h>
 #include <pthread.h>
@@ -20,6 +21,7 @@ struct grpc_method {
     const struct rpc_method *method;
     void *service;
     void *registration; /* gRPC's handle */
+    struct rpc_method_stats stats;
     bool watches_close; /* cancellation is learnt early, at the price of one more event a call */
 };
 
@@ -90,6 +92,7 @@ struct rpc_server {
     grpc_server_credentials *credentials;
     struct grpc_method *methods;
     uint32_t methods_count;
+    struct rpc_versions versions;
     struct poller pollers[RPC_POLLERS_MAX];
     struct responder responders[RPC_RESPONDERS_MAX];
     struct tag shut;

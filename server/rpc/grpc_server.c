@@ -86,6 +86,7 @@ static enum status register_method(struct rpc_server *server, const struct rpc_s
     };
     if (entry->registration == NULL)
         return ST_INVALID;
+    rpc_stats_init(&entry->stats, method);
     server->methods_count++;
     return ST_OK;
 }
@@ -141,6 +142,7 @@ enum status rpc_server_new(const struct rpc_server_options *options, struct rpc_
     server->options = *options;
     server->shut.fire = server_shut;
     init_mutex(server);
+    rpc_versions_init(&server->versions);
     grpc_init();
     take_log(options);
     server->credentials = grpc_insecure_server_credentials_create();
@@ -261,6 +263,7 @@ void rpc_server_free(struct rpc_server *server)
     grpc_shutdown_blocking();
     pthread_mutex_destroy(&server->mutex);
     pthread_cond_destroy(&server->changed);
+    rpc_versions_deinit(&server->versions);
     free(server->peers);
     free(server->methods);
     free(server);

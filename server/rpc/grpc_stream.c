@@ -76,6 +76,7 @@ enum status grpc_stream_send(struct rpc_call *call, struct slice message)
         ops[count++].op = GRPC_OP_SEND_INITIAL_METADATA;
     rpc->headers_sent = true;
     grpc_byte_buffer *buffer = grpc_message_from_copy(message);
+    rpc_stats_sent(&rpc->method->stats, message.len);
     ops[count].op = GRPC_OP_SEND_MESSAGE;
     ops[count++].data.send_message.send_message = buffer;
     grpc_rpc_ref(rpc);
