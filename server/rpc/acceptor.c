@@ -145,7 +145,7 @@ static void begin(struct acceptor *acceptor, const struct listener *listener, in
         return;
     }
     connection->watched = (struct watched){.kind = WATCHED_CONNECTION, .fd = fd};
-    connection->deadline_ns = now_ns() + ACCEPT_PEEK_TIMEOUT_MS * NS_PER_MS;
+    connection->deadline_ns = now_ns() + acceptor->options.peek_timeout_ms * NS_PER_MS;
     connection->address = *address;
     connection->address_size = address_size;
     format_peer(address, connection->peer, sizeof(connection->peer));
@@ -277,6 +277,8 @@ enum status acceptor_start(const struct acceptor_options *options, struct accept
         return ST_NO_MEMORY;
     acceptor->options = *options;
     acceptor->fd_max = files_max(options);
+    if (options->peek_timeout_ms == 0)
+        acceptor->options.peek_timeout_ms = ACCEPT_PEEK_TIMEOUT_MS;
     list_init(&acceptor->peeking);
     enum status st = open_epoll(acceptor);
     if (st == ST_OK && pthread_create(&acceptor->thread, NULL, run, acceptor) != 0)

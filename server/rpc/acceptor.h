@@ -14,6 +14,7 @@ struct acceptor; /* opaque, owned by whoever made it */
 struct acceptor_options {
     uint32_t
         files_max; /* connections get numbers below it; 0: RLIMIT_NOFILE less 150, as in etcd */
+    uint32_t peek_timeout_ms; /* 0: ACCEPT_PEEK_TIMEOUT_MS */
     void *context;
     /* Takes a connected, non-blocking socket from which nothing was read. On the acceptor's thread;
      * must not block. peer is borrowed, "127.0.0.1:40312". */

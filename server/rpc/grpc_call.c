@@ -109,6 +109,7 @@ static void fill_call(struct grpc_rpc *rpc)
     fill_metadata(rpc);
     rpc->closed.fire = call_closed;
     rpc->finished.fire = call_finished;
+    grpc_stream_init(rpc);
     atomic_store_explicit(&rpc->refs, 1, memory_order_relaxed);
     atomic_store_explicit(&rpc->flags, 0, memory_order_relaxed);
     rpc->headers_sent = false;
@@ -155,6 +156,7 @@ static void call_arrived(struct tag *tag, bool ok)
     }
     /* Again at once: while none is posted, calls queue inside gRPC without a bound. */
     grpc_rpc_post(rpc->poller, rpc->method);
+    atomic_fetch_add(&rpc->poller->live, 1);
     fill_call(rpc);
     const char *text = NULL;
     enum rpc_code code = admit(rpc, &text);
@@ -188,17 +190,11 @@ void grpc_rpc_ref(struct grpc_rpc *rpc)
     atomic_fetch_add_explicit(&rpc->refs, 1, memory_order_relaxed);
 }
 
-void grpc_rpc_unref(struct grpc_rpc *rpc)
+/* Into the pool of the poller, whose thread this is. */
+static void recycle(struct grpc_rpc *rpc)
 {
-    if (atomic_fetch_sub_explicit(&rpc->refs, 1, memory_order_acq_rel) != 1)
-        return;
-    grpc_call_unref(rpc->handle);
-    if (rpc->payload != NULL)
-        grpc_byte_buffer_destroy(rpc->payload);
-    rpc->payload = NULL;
-    rpc->metadata.count = 0;
     struct poller *poller = rpc->poller;
-    if (!poller_is_current(poller) || poller->pool_count >= RPC_POOL_CALLS_MAX) {
+    if (poller->pool_count >= RPC_POOL_CALLS_MAX) {
         grpc_rpc_free(rpc);
         return;
     }
@@ -209,6 +205,33 @@ void grpc_rpc_unref(struct grpc_rpc *rpc)
     rpc->next_free = poller->pool;
     poller->pool = rpc;
     poller->pool_count++;
+}
+
+void grpc_rpc_unref(struct grpc_rpc *rpc)
+{
+    if (atomic_fetch_sub_explicit(&rpc->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    grpc_call_unref(rpc->handle);
+    if (rpc->payload != NULL)
+        grpc_byte_buffer_destroy(rpc->payload);
+    rpc->payload = NULL;
+    rpc->metadata.count = 0;
+    struct poller *poller = rpc->poller;
+    if (!poller_is_current(poller)) {
+        grpc_rpc_free(rpc);
+        /* Under the lock, for the server may be freed as soon as the last call has ended. */
+        pthread_mutex_lock(&poller->server->mutex);
+        atomic_fetch_sub(&poller->live, 1);
+        pthread_cond_broadcast(&poller->server->changed);
+        pthread_mutex_unlock(&poller->server->mutex);
+        return;
+    }
+    recycle(rpc);
+    if (atomic_fetch_sub(&poller->live, 1) == 1 && atomic_load(&poller->server->shutting)) {
+        pthread_mutex_lock(&poller->server->mutex);
+        pthread_cond_broadcast(&poller->server->changed);
+        pthread_mutex_unlock(&poller->server->mutex);
+    }
 }
 
 static void call_finished(struct tag *tag, bool ok)

@@ -76,6 +76,7 @@ struct poller {
     bool running;
     struct grpc_rpc *pool; /* the poller thread's alone */
     uint32_t pool_count;
+    atomic_uint live; /* calls that arrived and have not ended */
 };
 
 struct responder {
@@ -96,9 +97,10 @@ struct rpc_server {
     struct poller pollers[RPC_POLLERS_MAX];
     struct responder responders[RPC_RESPONDERS_MAX];
     struct tag shut;
+    atomic_bool shutting;
     pthread_mutex_t mutex; /* guards what follows */
     pthread_cond_t changed;
-    bool started, abandoned, shutting, is_shut;
+    bool started, abandoned, is_shut;
     char (*peers)[RPC_PEER_BYTES]; /* by file descriptor */
     size_t peers_count;
 };
@@ -112,7 +114,8 @@ void grpc_rpc_free(struct grpc_rpc *rpc); /* one that no operation and nobody el
 void grpc_rpc_finish_now(struct grpc_rpc *rpc);
 
 /* grpc_stream.c */
-void grpc_stream_begin(struct grpc_rpc *rpc);
+void grpc_stream_init(struct grpc_rpc *rpc);
+void grpc_stream_begin(struct grpc_rpc *rpc); /* reads the first message */
 enum status grpc_stream_send(struct rpc_call *call, struct slice message);
 
 /* grpc_message.c: gRPC's buffers and ours. */

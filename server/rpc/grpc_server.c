@@ -210,8 +210,16 @@ void rpc_server_add_connection(struct rpc_server *server, int fd, const char *pe
     grpc_server_add_channel_from_fd(server->handle, fd, server->credentials);
 }
 
-/* True once gRPC says that every call has ended. */
-static bool wait_shut(struct rpc_server *server, uint32_t timeout_ms)
+/* gRPC reports the end of its connections; a service may still hold a call that lost its own. */
+static bool is_over(const struct rpc_server *server)
+{
+    unsigned live = 0;
+    for (uint32_t i = 0; i < server->options.pollers_count; i++)
+        live += atomic_load(&server->pollers[i].live);
+    return server->is_shut && live == 0;
+}
+
+static bool wait_over(struct rpc_server *server, uint32_t timeout_ms)
 {
     struct timespec until;
     clock_gettime(CLOCK_MONOTONIC, &until);
@@ -220,32 +228,30 @@ static bool wait_shut(struct rpc_server *server, uint32_t timeout_ms)
     until.tv_nsec = (long)(ns % NS_PER_S);
     pthread_mutex_lock(&server->mutex);
     int error = 0;
-    while (!server->is_shut && error == 0)
+    while (!is_over(server) && error == 0)
         error = pthread_cond_timedwait(&server->changed, &server->mutex, &until);
-    bool is_shut = server->is_shut;
+    bool over = is_over(server);
     pthread_mutex_unlock(&server->mutex);
-    return is_shut;
+    return over;
 }
 
 enum status rpc_server_stop(struct rpc_server *server, uint32_t grace_ms, uint32_t cancel_ms)
 {
     if (!server->started)
         return ST_OK;
-    if (!server->shutting) {
-        server->shutting = true;
+    if (!atomic_exchange(&server->shutting, true))
         grpc_server_shutdown_and_notify(server->handle, server->pollers[0].queue, &server->shut);
-    }
-    if (wait_shut(server, grace_ms))
+    if (wait_over(server, grace_ms))
         return ST_OK;
     grpc_server_cancel_all_calls(server->handle);
-    return wait_shut(server, cancel_ms) ? ST_OK : ST_BUSY;
+    return wait_over(server, cancel_ms) ? ST_OK : ST_BUSY;
 }
 
 void rpc_server_free(struct rpc_server *server)
 {
     if (server == NULL)
         return;
-    ASSERT(!server->started || server->is_shut);
+    ASSERT(!server->started || is_over(server));
     pthread_mutex_lock(&server->mutex);
     server->abandoned = true;
     pthread_cond_broadcast(&server->changed);

@@ -17,10 +17,14 @@ static void receive(struct grpc_rpc *rpc)
     ASSERT(error == GRPC_CALL_OK);
 }
 
-void grpc_stream_begin(struct grpc_rpc *rpc)
+void grpc_stream_init(struct grpc_rpc *rpc)
 {
     rpc->message_received.fire = message_received;
     rpc->message_sent.fire = message_sent;
+}
+
+void grpc_stream_begin(struct grpc_rpc *rpc)
+{
     receive(rpc);
 }
 

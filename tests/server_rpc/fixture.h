@@ -1,0 +1,34 @@
+/* tests/server_rpc/fixture.h - a server on a free port with a service for tests. */
+#ifndef TESTS_SERVER_RPC_FIXTURE_H
+#define TESTS_SERVER_RPC_FIXTURE_H
+#include "server/rpc/grpc_server.h"
+
+#include <stdatomic.h>
+
+#define REQUEST_BYTES_MAX (2U << 20)
+
+/* test.Echo: Call answers on the poller, Later on an actor, Size with as many bytes as the request
+ * says, Fail with its first byte as code and the rest as text, Wait when fixture.release is set or
+ * it is canceled, Stream sends every message back and ends after the half-close, Feed sends ten
+ * messages, Hold takes messages and ends when it is canceled. etcdserverpb.KV: Range and Put answer
+ * with an empty message. */
+struct fixture {
+    struct rpc_server *server;
+    struct acceptor *acceptor;
+    uint16_t port;
+    atomic_uint cancels, half_closes, holding, http1_connections;
+    atomic_bool gate_closed;
+    _Atomic(struct rpc_call *) held; /* the call of Wait or Hold that came last */
+    char peer[64], api_version[16];  /* of the last Call */
+    uint64_t time_left_ns;
+};
+extern struct fixture fixture;
+
+int fixture_setup(void **state);
+int fixture_teardown(void **state);
+struct rpc_call *fixture_wait_held(void); /* and takes it */
+void fixture_wait_cancels(unsigned count);
+unsigned fixture_count_files(void);
+uint64_t fixture_now_ns(void);
+int fixture_dial(void); /* a raw connection */
+#endif
