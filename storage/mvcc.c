@@ -59,6 +59,26 @@ static enum status new_index(struct mvcc *mvcc)
     return index_new(&mvcc->index);
 }
 
+/* From the checkpoint and what came after it; else, whatever is wrong with it, from the start. */
+static enum status build_index(struct mvcc *mvcc, int64_t compact, struct restore *r)
+{
+    struct revision from = {0, 0};
+    int64_t saved;
+    enum status st = new_index(mvcc);
+    if (st == ST_OK && mvcc->checkpoint_path != NULL) {
+        if (mvcc_checkpoint_load(mvcc, compact, &saved) == ST_OK) {
+            from.main = saved + 1;
+            r->last_main = saved;
+            mvcc->loaded_revision = saved;
+        } else {
+            st = new_index(mvcc);
+        }
+    }
+    if (st != ST_OK)
+        return st;
+    return mvcc_walk(mvcc, mvcc_apply_slot(mvcc), from, restore_record, r);
+}
+
 static enum status restore(struct mvcc *mvcc)
 {
     struct restore r = {.mvcc = mvcc};
@@ -66,13 +86,13 @@ static enum status restore(struct mvcc *mvcc)
     enum status st = get_meta_revision(mvcc, MVCC_META_FINISHED, &mvcc->finished_revision);
     if (st == ST_OK)
         st = get_meta_revision(mvcc, MVCC_META_SCHEDULED, &scheduled);
-    if (st == ST_OK)
-        st = new_index(mvcc);
-    if (st == ST_OK)
-        st = mvcc_walk(mvcc, mvcc_apply_slot(mvcc), (struct revision){0, 0}, restore_record, &r);
     if (st != ST_OK)
         return st;
     int64_t compact = max_i64(mvcc->finished_revision, scheduled);
+    st = build_index(mvcc, compact, &r);
+    if (st != ST_OK)
+        return st;
+    mvcc->published_history_end = history_end(index_history(mvcc->index));
     atomic_init(&mvcc->compact_revision, compact);
     atomic_init(&mvcc->current_revision, max_i64(max_i64(r.last_main, compact), 1));
     return ST_OK;
@@ -155,6 +175,7 @@ void mvcc_get_stat(struct mvcc *mvcc, struct mvcc_stat *out)
     out->keys_count = stat.live_count;
     out->index_bytes = stat.bytes;
     out->superseded_count = stat.superseded_count;
+    out->loaded_revision = mvcc->loaded_revision;
 }
 
 struct checking {

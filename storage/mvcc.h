@@ -133,14 +133,17 @@ bool mvcc_compact_is_done(const struct mvcc *mvcc);
 CHECKED enum status mvcc_hash_kv(struct mvcc *mvcc, uint32_t reader, int64_t revision,
                                  uint32_t *hash_out, int64_t *current_out, int64_t *compact_out);
 
-/* Index checkpoint: writer actor, every 64 MiB of revisions and at a clean stop. Takes the lock in
- * bounded chunks. */
+/* Index checkpoint: writer actor, every 64 MiB of revisions and at a clean stop (best after the
+ * last store_writer_flush(): one above the store's last revision is of no use). Takes the lock in
+ * bounded chunks; compaction trims nothing meanwhile. Whatever it returns, the store is none the
+ * worse: the next start scans more. Errors: ST_NO_SPACE, ST_IO, ST_NO_MEMORY, ST_TOO_BIG. */
 CHECKED enum status mvcc_checkpoint(struct mvcc *mvcc);
 
 struct mvcc_stat {
     int64_t current_revision, compact_revision;
     uint64_t keys_count;       /* live keys */
     uint64_t index_bytes;      /* of the index in memory */
+    int64_t loaded_revision;   /* of the checkpoint that open used; 0: it scanned everything */
     uint64_t superseded_count; /* revisions that a compaction at the current one could trim */
 };
 void mvcc_get_stat(struct mvcc *mvcc, struct mvcc_stat *out);

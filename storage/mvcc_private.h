@@ -42,15 +42,17 @@ struct mvcc {
     char *checkpoint_path; /* owned, or NULL */
     uint64_t life_id;
     uint32_t readers_count;
+    int64_t loaded_revision;     /* from the checkpoint at open; 0: none was used */
     struct mvcc_reader *readers; /* readers_count, then apply's, then the checkpoint's */
 
     /* Written by apply under the lock, read by anyone. */
     _Atomic int64_t current_revision, compact_revision;
 
     /* Under the lock. */
-    bool unpublished;     /* the index holds changes of the open transaction */
-    int64_t trim_started; /* the highest revision at which anything was trimmed */
-    int64_t trimmed;      /* everything that compaction at this revision takes is gone */
+    bool unpublished;               /* the index holds changes of the open transaction */
+    uint64_t published_history_end; /* the history without those changes */
+    int64_t trim_started;           /* the highest revision at which anything was trimmed */
+    int64_t trimmed;                /* everything that compaction at this revision takes is gone */
 
     /* Apply. */
     int64_t finished_revision; /* finishedCompactRev as stored; -1: none */
@@ -112,10 +114,10 @@ void mvcc_unpin(struct mvcc_reader *reader);
 CHECKED enum status mvcc_walk(struct mvcc *mvcc, uint32_t reader, struct revision from,
                               store_revision_fn fn, void *context);
 
-/* ---- mvcc_checkpoint.c ---- */
+/* ---- mvcc_checkpoint_load.c ---- */
 
-/* Fills the empty index from the file. *revision_out is what it holds; the caller scans what is
- * above. Any error means: not usable; the index may then hold something. */
-CHECKED enum status mvcc_checkpoint_load(struct mvcc *mvcc, int64_t last_revision,
-                                         int64_t *revision_out);
+/* Fills the empty index from the file; compact is the compact revision of the store.
+ * *revision_out is what the index then holds; the caller scans what is above. Any error means: not
+ * usable, and the index may hold something. */
+CHECKED enum status mvcc_checkpoint_load(struct mvcc *mvcc, int64_t compact, int64_t *revision_out);
 #endif

@@ -7,6 +7,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -406,6 +407,113 @@ static void test_mvcc_hash_checks_its_revision(void **state)
     assert_int_equal(mvcc_hash_kv(ks.mvcc, 0, 2, &hash, &current, &compact), ST_COMPACTED);
 }
 
+/* ---- the checkpoint ---- */
+
+static void open_with_checkpoint(int64_t want_loaded)
+{
+    struct mvcc_stat stat;
+    key_space_close(&ks);
+    key_space_open(&ks);
+    mvcc_get_stat(ks.mvcc, &stat);
+    assert_int_equal(stat.loaded_revision, want_loaded);
+    key_space_check(&ks);
+}
+
+static void use_checkpoint(void)
+{
+    key_space_close(&ks);
+    (void)snprintf(ks.checkpoint_path, sizeof(ks.checkpoint_path), "/tmp/cleat-test-%d.ckpt",
+                   (int)getpid());
+    key_space_open(&ks);
+}
+
+static void test_mvcc_starts_from_a_checkpoint(void **state)
+{
+    (void)state;
+    use_checkpoint();
+    open_with_checkpoint(0);
+    key_space_put(&ks, "a", "1");   /* 2 */
+    key_space_put(&ks, "a", "2");   /* 3 */
+    key_space_put(&ks, "b", "1");   /* 4 */
+    key_space_delete(&ks, "b", ""); /* 5 */
+    key_space_commit(&ks);
+    assert_int_equal(mvcc_checkpoint(ks.mvcc), ST_OK);
+    open_with_checkpoint(5);
+    key_space_put(&ks, "a", "3"); /* 6 */
+    key_space_put(&ks, "b", "2"); /* 7 */
+    key_space_commit(&ks);
+    open_with_checkpoint(5);
+    expect_read("a", ALL, 0, 0, "a=3(2,6,3) b=2(7,7,1) ", 2);
+    expect_read("a", ALL, 4, 0, "a=2(2,3,2) b=1(4,4,1) ", 2);
+    assert_int_equal(mvcc_compact(ks.mvcc, 5), ST_OK);
+    key_space_trim(&ks);
+    expect_stored("3.0 5.0t 6.0 7.0 ");
+    open_with_checkpoint(5); /* no compaction above it */
+    expect_read("a", ALL, 0, 0, "a=3(2,6,3) b=2(7,7,1) ", 2);
+    key_space_trim(&ks);
+    assert_int_equal(mvcc_checkpoint(ks.mvcc), ST_OK);
+    open_with_checkpoint(7);
+    key_space_check(&ks);
+}
+
+/* A compaction above the checkpoint may have deleted the tombstone that ended a key it holds. */
+static void test_mvcc_does_not_use_a_checkpoint_from_before_a_compaction(void **state)
+{
+    (void)state;
+    use_checkpoint();
+    key_space_put(&ks, "a", "1"); /* 2 */
+    key_space_put(&ks, "b", "1"); /* 3 */
+    key_space_commit(&ks);
+    assert_int_equal(mvcc_checkpoint(ks.mvcc), ST_OK);
+    key_space_delete(&ks, "a", ""); /* 4 */
+    key_space_put(&ks, "b", "2");   /* 5 */
+    assert_int_equal(mvcc_compact(ks.mvcc, 5), ST_OK);
+    key_space_trim(&ks);
+    open_with_checkpoint(0);
+    expect_read("a", ALL, 0, 0, "b=2(3,5,2) ", 1);
+}
+
+/* Written from memory, it can be ahead of the store that a crash leaves. */
+static void test_mvcc_does_not_use_a_checkpoint_ahead_of_the_store(void **state)
+{
+    (void)state;
+    use_checkpoint();
+    key_space_put(&ks, "a", "1");
+    key_space_commit(&ks);
+    key_space_put(&ks, "a", "2"); /* not committed */
+    assert_int_equal(mvcc_checkpoint(ks.mvcc), ST_OK);
+    open_with_checkpoint(0);
+    expect_read("a", ALL, 0, 0, "a=1(2,2,1) ", 1);
+}
+
+static void test_mvcc_scans_when_the_checkpoint_is_damaged(void **state)
+{
+    (void)state;
+    use_checkpoint();
+    key_space_put(&ks, "a", "1");
+    key_space_put(&ks, "a", "2");
+    key_space_put(&ks, "b", "1");
+    key_space_delete(&ks, "b", "");
+    key_space_commit(&ks);
+    assert_int_equal(mvcc_checkpoint(ks.mvcc), ST_OK);
+    uint8_t bytes[4096];
+    FILE *file = fopen(ks.checkpoint_path, "rb");
+    assert_non_null(file);
+    size_t size = fread(bytes, 1, sizeof(bytes), file);
+    (void)fclose(file);
+    for (size_t bit = 0; bit < size * 8; bit += 3) { /* a flip, or a cut at its byte */
+        bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
+        file = fopen(ks.checkpoint_path, "wb");
+        assert_non_null(file);
+        size_t kept = bit % 2 == 0 ? size : bit / 8;
+        assert_int_equal(fwrite(bytes, 1, kept, file), kept);
+        (void)fclose(file);
+        open_with_checkpoint(0);
+        expect_read("a", ALL, 0, 0, "a=2(2,3,2) ", 1);
+        bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
+    }
+}
+
 int main(void)
 {
 #define CASE(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
@@ -422,6 +530,10 @@ int main(void)
         CASE(test_mvcc_revision_survives_when_all_is_compacted),
         CASE(test_mvcc_reads_in_chunks),
         CASE(test_mvcc_hash_checks_its_revision),
+        CASE(test_mvcc_starts_from_a_checkpoint),
+        CASE(test_mvcc_does_not_use_a_checkpoint_from_before_a_compaction),
+        CASE(test_mvcc_does_not_use_a_checkpoint_ahead_of_the_store),
+        CASE(test_mvcc_scans_when_the_checkpoint_is_damaged),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
