@@ -222,6 +222,145 @@ static void test_campaign_waits_for_a_committed_conf_change(void **state)
     member_free(m);
 }
 
+static struct raft_start sound_start(const struct raft_entry *entries, uint32_t count)
+{
+    return (struct raft_start){
+        .hard_state = {.term = 3, .vote = me, .commit = 5},
+        .conf_state = {.voters = {me}, .voters_count = 1},
+        .before_first = {.index = 4, .term = 2},
+        .entries = entries,
+        .entries_count = count,
+        .applied = 4,
+    };
+}
+
+static enum status try_start(const struct raft_start *start)
+{
+    struct rng rng;
+    rng_seed(&rng, /* seed= */ 1);
+    struct raft_config config = member_config(me);
+    config.rng = &rng;
+    struct raft *raft;
+    enum status st = raft_new(&config, start, &raft);
+    raft_free(raft);
+    return st;
+}
+
+static void test_start_refuses_what_contradicts_itself(void **state)
+{
+    (void)state;
+    struct raft_entry entries[2] = {{.index = 5, .term = 2}, {.index = 6, .term = 3}};
+    struct raft_start start = sound_start(entries, 2);
+    assert_int_equal(try_start(&start), ST_OK);
+    start.applied = 3; /* entry 4 is needed and not there */
+    assert_int_equal(try_start(&start), ST_CORRUPT);
+    start.applied = 7; /* the store is ahead of the log */
+    assert_int_equal(try_start(&start), ST_CORRUPT);
+    start = sound_start(entries, 2);
+    start.hard_state.commit = 7;
+    assert_int_equal(try_start(&start), ST_CORRUPT);
+    start = sound_start(entries, 2);
+    start.hard_state.term = 2; /* holds an entry of a term it never promised */
+    assert_int_equal(try_start(&start), ST_CORRUPT);
+    start = sound_start(entries, 2);
+    start.before_first.index = 3; /* a gap */
+    assert_int_equal(try_start(&start), ST_CORRUPT);
+    start = sound_start(entries, 2);
+    start.before_first.term = 3; /* terms fall */
+    assert_int_equal(try_start(&start), ST_CORRUPT);
+    start = sound_start(entries, 2);
+    start.conf_state.learners[0] = me; /* voter and learner at once */
+    start.conf_state.learners_count = 1;
+    assert_int_equal(try_start(&start), ST_CORRUPT);
+    start = sound_start(entries, 2);
+    start.conf_state.voters_count = RAFT_MEMBERS_MAX + 1;
+    assert_int_equal(try_start(&start), ST_CORRUPT);
+}
+
+static void test_start_refuses_a_configuration_without_sense(void **state)
+{
+    (void)state;
+    struct raft_start start = sound_start(NULL, 0);
+    start.hard_state.commit = 4;
+    struct rng rng;
+    rng_seed(&rng, /* seed= */ 1);
+    struct raft_config config = member_config(me);
+    struct raft *raft;
+    assert_int_equal(raft_new(&config, &start, &raft), ST_INVALID); /* no randomness */
+    config.rng = &rng;
+    config.id = 0;
+    assert_int_equal(raft_new(&config, &start, &raft), ST_INVALID);
+    config.id = RAFT_ID_APPEND_THREAD;
+    assert_int_equal(raft_new(&config, &start, &raft), ST_INVALID);
+    config.id = me;
+    config.heartbeat_ticks = config.election_ticks;
+    assert_int_equal(raft_new(&config, &start, &raft), ST_INVALID);
+    assert_null(raft);
+}
+
+static void test_compact_keeps_what_the_window_may_hold(void **state)
+{
+    (void)state;
+    struct raft_config config = member_config(me);
+    config.window_entries_max = 10;
+    struct member *m = lone_leader(&config);
+    raft_index index = 0;
+    for (uint32_t i = 0; i < 30; i++)
+        assert_int_equal(member_propose(m, "0123456789", &index), ST_OK);
+    member_settle(m);
+    raft_compact(m->raft, 5);
+    assert_int_equal(member_status(m).window_first, 6); /* the store has no more than that */
+    raft_compact(m->raft, index);
+    assert_int_equal(member_status(m).window_first, index - 9);
+    assert_int_equal(member_status(m).window_bytes, 100);
+    raft_check(m->raft);
+    member_free(m);
+}
+
+static void test_joint_configuration_is_left_by_itself(void **state)
+{
+    (void)state;
+    struct member *m = default_leader();
+    /* AddLearner 8, AddLearner 9: two changes at once go by way of a joint configuration. */
+    struct raft_payload *payload =
+        raft_payload_copy(SLICE("\x12\x04\x08\x03\x10\x08\x12\x04\x08\x03\x10\x09"));
+    raft_index index;
+    assert_int_equal(raft_propose_conf_change(m->raft, RAFT_ENTRY_CONF_CHANGE_V2, payload, &index),
+                     ST_OK);
+    raft_payload_unref(payload);
+    while (m->applied < index) {
+        member_take_ready(m);
+        member_finish_append(m);
+        member_finish_apply(m);
+    }
+    assert_int_equal(m->conf_state.voters_outgoing_count, 1);
+    assert_true(m->conf_state.auto_leave);
+    member_settle(m);
+    assert_int_equal(m->applied, index + 1);
+    assert_int_equal(m->disk[index].type, RAFT_ENTRY_CONF_CHANGE_V2);
+    assert_int_equal(m->conf_state.voters_outgoing_count, 0);
+    assert_int_equal(m->conf_state.learners_count, 2);
+    assert_int_equal(raft_conf_state(m->raft)->learners[1], 9);
+    member_free(m);
+}
+
+static void test_batches_are_used_again(void **state)
+{
+    (void)state;
+    struct member *m = default_leader();
+    raft_index index;
+    struct raft_ready *first = NULL, *second = NULL;
+    assert_int_equal(member_propose(m, "a", &index), ST_OK);
+    assert_int_equal(raft_ready(m->raft, &first), ST_OK);
+    raft_ready_release(first);
+    assert_int_equal(member_propose(m, "b", &index), ST_OK);
+    assert_int_equal(raft_ready(m->raft, &second), ST_OK);
+    assert_ptr_equal(first, second);
+    assert_int_equal(second->append.entries_count, 1);
+    raft_ready_release(second);
+    member_free(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -236,6 +375,11 @@ int main(void)
         cmocka_unit_test(test_read_is_dropped_by_who_does_not_lead),
         cmocka_unit_test(test_propose_is_dropped_without_a_leader),
         cmocka_unit_test(test_campaign_waits_for_a_committed_conf_change),
+        cmocka_unit_test(test_start_refuses_what_contradicts_itself),
+        cmocka_unit_test(test_start_refuses_a_configuration_without_sense),
+        cmocka_unit_test(test_compact_keeps_what_the_window_may_hold),
+        cmocka_unit_test(test_joint_configuration_is_left_by_itself),
+        cmocka_unit_test(test_batches_are_used_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
