@@ -21,7 +21,7 @@ struct request {
     enum request_kind kind;
     uint64_t deadline_ns; /* monotonic: the server's own limit (5 s + 2 election timeouts) */
     struct rpc_call *call;
-    struct list_node waiting; /* the consensus actor's */
+    struct list_node waiting; /* the consensus actor's: in its queue, or among the proposed */
 };
 
 /* A write. done is called exactly once, on the apply or the consensus actor, and must not block
@@ -32,7 +32,10 @@ struct proposal {
     struct raft_payload *payload; /* encoded InternalRaftRequest; the reference is taken */
     uint64_t id;                  /* header.ID in the payload */
     void (*done)(struct proposal *proposal, enum api_error error, struct slice response);
-    struct proposal *next_by_id; /* the consensus actor's */
+    raft_index index; /* the actors': where it went into the log, and in which term */
+    raft_term term;
+    enum api_error held_error; /* the applier's: an answer that waits for a compaction's end */
+    struct slice held_response;
 };
 
 /* A linearizable read. ready is called exactly once: with API_OK on a reader thread (slot in
@@ -41,8 +44,7 @@ struct proposal {
 struct read_request {
     struct request request;
     void (*ready)(struct read_request *read, enum api_error error, uint32_t reader);
-    uint64_t context; /* the consensus actor's */
-    raft_index index; /* to be applied before the read */
+    raft_index index; /* the actors': to be applied before the read */
 };
 
 /* Hands a request over; any thread. With the inbox at its limit the callback is called at once with
@@ -60,6 +62,8 @@ uint64_t loops_next_id(struct loops *loops);
 struct loops_status {
     raft_id leader;
     raft_term term;
+    enum api_error held_error; /* the applier's: an answer that waits for a compaction's end */
+    struct slice held_response;
     raft_index commit, applied;
     bool is_leader, is_learner;
     bool ready; /* this member's own publish entry is applied: client calls are served */

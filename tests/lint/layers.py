@@ -23,10 +23,11 @@ MAY_INCLUDE = {
     "storage": ["base/", "proto/"],
     "server": [],  # only inner rooms hold code
     "server/state": ["base/", "proto/", "raft/types.h", "storage/"],
-    "server/loops": ["base/", "proto/", "raft/", "wal/", "storage/", "server/state/", "server/rpc/rpc.h"],
+    "server/loops": ["base/", "proto/", "raft/", "wal/", "storage/", "server/state/", "server/metrics/",
+                     "server/rpc/rpc.h"],
     "server/services": ["base/", "proto/", "raft/types.h", "storage/", "server/state/", "server/loops/",
                         "server/rpc/rpc.h"],
-    "server/rpc": ["base/"],
+    "server/rpc": ["base/", "server/metrics/"],
     "server/metrics": ["base/"],
     "server/http": ["base/", "server/metrics/", "server/rpc/rpc.h"],
     "server/peers": ["base/", "proto/", "raft/"],

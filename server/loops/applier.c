@@ -1,0 +1,254 @@
+#include "server/loops/loops_private.h"
+
+#include "base/assert.h"
+#include "base/minmax.h"
+#include "server/metrics/metrics.h"
+#include "server/rpc/rpc.h"
+#include "server/state/machine.h"
+
+static void wake_applier(void *context)
+{
+    loops_wake(context, ACTOR_APPLIER);
+}
+
+void applier_init(struct applier *a, struct loops *loops)
+{
+    *a = (struct applier){.loops = loops};
+    inbox_init(&a->inbox, wake_applier, loops);
+    list_init(&a->reads);
+    list_init(&a->compactions);
+}
+
+static struct read_request *read_of(struct list_node *node)
+{
+    return CONTAINER_OF(node, struct read_request, request.waiting);
+}
+
+/* ---- reads that wait for an index ---- */
+
+static void take_reads(struct applier *a, struct work *work)
+{
+    /* Confirmed indexes never fall, so the list stays ordered. */
+    for (struct inbox_node *node = work->reads, *next; node != NULL; node = next) {
+        next = node->next;
+        struct read_request *read = CONTAINER_OF(node, struct read_request, request.node);
+        list_push_back(&a->reads, &read->request.waiting);
+    }
+    work->reads = NULL;
+}
+
+static void release_reads(struct applier *a)
+{
+    raft_index applied = atomic_load_explicit(&a->loops->applied_index, memory_order_relaxed);
+    struct inbox_node *chain = NULL, **tail = &chain;
+    uint64_t count = 0;
+    while (!list_is_empty(&a->reads) && read_of(a->reads.next)->index <= applied) {
+        struct read_request *read = read_of(list_pop_front(&a->reads));
+        read->request.node.next = NULL;
+        *tail = &read->request.node;
+        tail = &read->request.node.next;
+        count++;
+    }
+    if (chain == NULL)
+        return;
+    readers_give(a->loops, chain);
+    atomic_fetch_sub_explicit(&a->loops->reads_waiting, count, memory_order_relaxed);
+}
+
+/* ---- entries ---- */
+
+static void note_applied(struct applier *a, const struct raft_entry *entry)
+{
+    atomic_store_explicit(&a->loops->applied_index, entry->index, memory_order_release);
+    a->unsealed = true;
+}
+
+/* The answer to a physical compaction waits until what it made superfluous is out of the index and
+ * on its way out of the store. */
+static void hold_compaction(struct applier *a, struct proposal *proposal,
+                            const struct machine_result *result)
+{
+    proposal->held_error = result->error;
+    proposal->held_response = result->response;
+    list_push_back(&a->compactions, &proposal->request.waiting);
+}
+
+static void release_compactions(struct applier *a)
+{
+    if (list_is_empty(&a->compactions) || !mvcc_compact_is_done(a->loops->options.mvcc))
+        return;
+    while (!list_is_empty(&a->compactions)) {
+        struct proposal *proposal =
+            CONTAINER_OF(list_pop_front(&a->compactions), struct proposal, request.waiting);
+        loops_proposal_done(a->loops, proposal, proposal->held_error, proposal->held_response);
+    }
+}
+
+/* A conf change is decided by the state machine and carried out by the core; apply goes on with the
+ * configuration that results. True when the entry is finished. */
+static enum status apply_conf_change(struct applier *a, const struct raft_entry *entry,
+                                     bool *finished_out)
+{
+    struct machine *machine = a->loops->options.machine;
+    *finished_out = false;
+    if (!a->at_barrier) {
+        a->at_barrier = true;
+        a->barrier.type = entry->type;
+        atomic_store_explicit(&a->barrier.answered, false, memory_order_relaxed);
+        struct machine_result result;
+        enum status st = machine_check_conf_change(machine, entry, &a->barrier.change, &result);
+        if (st != ST_OK)
+            return st;
+        a->barrier.refused = result.error != API_OK;
+        inbox_push(&a->loops->consensus.barriers, &a->barrier.node);
+    }
+    if (!atomic_load_explicit(&a->barrier.answered, memory_order_acquire))
+        return ST_OK;
+    a->at_barrier = false;
+    *finished_out = true;
+    return machine_end_conf_change(machine, entry, &a->barrier.conf_state);
+}
+
+static enum status apply_normal(struct applier *a, const struct raft_entry *entry,
+                                struct proposal *proposal)
+{
+    bool awaited = proposal != NULL && proposal->request.call != NULL;
+    struct machine_result result;
+    enum status st = machine_apply(a->loops->options.machine, entry,
+                                   awaited ? proposal->request.call->arena : NULL, &result);
+    if (st != ST_OK || proposal == NULL)
+        return st;
+    if (result.wait_for_compaction)
+        hold_compaction(a, proposal, &result);
+    else
+        loops_proposal_done(a->loops, proposal, result.error, result.response);
+    return ST_OK;
+}
+
+/* Applies until the work is done, the barrier stands, or the step's share is used up. */
+static enum status apply_current(struct applier *a, uint32_t *budget, bool *finished_out)
+{
+    const struct raft_apply_work *apply = &a->current->ready->apply;
+    *finished_out = false;
+    while (a->next_entry < apply->entries_count) {
+        if (*budget == 0 || store_is_full(a->loops->options.store))
+            return ST_OK;
+        const struct raft_entry *entry = &apply->entries[a->next_entry];
+        enum status st;
+        if (entry->type == RAFT_ENTRY_NORMAL) {
+            st = apply_normal(a, entry, a->current->proposals[a->next_entry]);
+        } else {
+            bool passed = false;
+            st = apply_conf_change(a, entry, &passed);
+            if (st == ST_OK && !passed)
+                return ST_OK;
+        }
+        if (st != ST_OK)
+            return st;
+        a->current->proposals[a->next_entry] = NULL;
+        note_applied(a, entry);
+        a->next_entry++;
+        (*budget)--;
+    }
+    *finished_out = true;
+    return ST_OK;
+}
+
+static struct work *next_work(struct applier *a)
+{
+    if (a->works == NULL)
+        a->works = inbox_take(&a->inbox);
+    if (a->works == NULL)
+        return NULL;
+    struct work *work = CONTAINER_OF(a->works, struct work, node);
+    a->works = a->works->next;
+    return work;
+}
+
+/* The durable log id travels before the entries: the store rule must never see the newer entries
+ * with the older id's promise (design: "the store rule"). */
+static void begin_work(struct applier *a, struct work *work)
+{
+    a->current = work;
+    a->next_entry = 0;
+    store_set_durable(a->loops->options.store, work->durable.index, work->durable.term);
+    take_reads(a, work);
+}
+
+static enum status apply_all(struct applier *a, uint32_t *budget)
+{
+    for (;;) {
+        if (a->current == NULL) {
+            struct work *work = next_work(a);
+            if (work == NULL)
+                return ST_OK;
+            begin_work(a, work);
+        }
+        bool finished = false;
+        enum status st = apply_current(a, budget, &finished);
+        if (st != ST_OK || !finished)
+            return st;
+        struct work *work = a->current;
+        a->current = NULL;
+        inbox_push(&a->loops->consensus.applied, &work->node);
+    }
+}
+
+static enum status upkeep(struct applier *a, uint64_t now_ns, bool *more_out)
+{
+    enum status st = mvcc_compact_step(a->loops->options.mvcc, more_out);
+    if (st != ST_OK)
+        return st;
+    bool wanted = atomic_exchange_explicit(&a->loops->seal_wanted, false, memory_order_acquire);
+    if (!a->unsealed && !wanted)
+        return ST_OK;
+    a->next_seal_ns = now_ns + SEAL_CHECK_NS;
+    return store_seal(a->loops->options.store, wanted);
+}
+
+uint64_t applier_step(struct applier *a, uint64_t now_ns)
+{
+    uint32_t budget = APPLY_STEP_ENTRIES_MAX;
+    bool more = false;
+    enum status st = apply_all(a, &budget);
+    if (st == ST_OK && !a->at_barrier)
+        st = upkeep(a, now_ns, &more);
+    if (st != ST_OK) {
+        loops_fail(a->loops, st, "apply");
+        return UINT64_MAX;
+    }
+    release_reads(a);
+    release_compactions(a);
+    metrics_set(METRIC_PROPOSALS_APPLIED,
+                (int64_t)atomic_load_explicit(&a->loops->applied_index, memory_order_relaxed));
+    if (more || budget == 0)
+        return now_ns;
+    return a->unsealed ? a->next_seal_ns : UINT64_MAX;
+}
+
+static void drop_work(struct applier *a, struct work *work)
+{
+    for (uint32_t i = 0; work->proposals != NULL && i < work->ready->apply.entries_count; i++) {
+        if (work->proposals[i] != NULL)
+            loops_proposal_done(a->loops, work->proposals[i], API_STOPPED, SLICE_EMPTY);
+    }
+    take_reads(a, work);
+    inbox_push(&a->loops->consensus.applied, &work->node);
+}
+
+void applier_deinit(struct applier *a)
+{
+    if (a->current != NULL)
+        drop_work(a, a->current);
+    for (struct work *work = next_work(a); work != NULL; work = next_work(a))
+        drop_work(a, work);
+    while (!list_is_empty(&a->compactions)) {
+        struct proposal *proposal =
+            CONTAINER_OF(list_pop_front(&a->compactions), struct proposal, request.waiting);
+        loops_proposal_done(a->loops, proposal, API_STOPPED, SLICE_EMPTY);
+    }
+    while (!list_is_empty(&a->reads)) {
+        struct read_request *read = read_of(list_pop_front(&a->reads));
+        read->ready(read, API_STOPPED, /* reader= */ 0);
+    }
+}

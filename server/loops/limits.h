@@ -1,0 +1,15 @@
+/* server/loops/limits.h - bounds of the actors' queues. */
+#ifndef SERVER_LOOPS_LIMITS_H
+#define SERVER_LOOPS_LIMITS_H
+
+#define INBOX_CALLS_MAX 10000U /* proposals waiting to be proposed; beyond: "too many requests" */
+#define INBOX_BYTES_MAX (32U << 20) /* of their payloads */
+#define READS_WAITING_MAX 100000U   /* linearizable reads waiting for a round or for apply */
+#define APPLY_GAP_MAX 5000U /* committed - applied; beyond: "too many requests", etcd's limit */
+#define PROPOSE_BATCH_MAX \
+    4096U /* proposals in one raft_propose(): bounds the step, not the group commit */
+#define APPLY_STEP_ENTRIES_MAX 512U /* entries between two looks at the clock and the inbox */
+#define READERS_MAX 16U             /* reader threads */
+#define SEAL_CHECK_NS \
+    (100 * NS_PER_MS) /* how often an idle applier asks whether its generation is old enough */
+#endif

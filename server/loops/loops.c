@@ -1,0 +1,180 @@
+#include "server/loops/loops_private.h"
+
+#include "base/assert.h"
+#include "server/metrics/metrics.h"
+
+void loops_wake(struct loops *loops, uint32_t actor)
+{
+    if (loops->options.wake != NULL)
+        loops->options.wake(loops->options.context, actor);
+}
+
+void loops_fail(struct loops *loops, enum status st, const char *what)
+{
+    if (atomic_exchange(&loops->failed, true))
+        return;
+    loops->options.fatal(loops->options.context, st, what);
+}
+
+static void wake_reader(void *context)
+{
+    struct reader *reader = context;
+    struct loops *loops = reader->loops;
+    loops_wake(loops, ACTOR_READER_FIRST + (uint32_t)(reader - loops->readers));
+}
+
+enum status loops_new(const struct loops_options *options, struct loops **out)
+{
+    ASSERT(options->readers_count > 0 && options->readers_count <= READERS_MAX);
+    *out = NULL;
+    struct loops *loops = calloc(1, sizeof(*loops));
+    if (loops == NULL)
+        return ST_NO_MEMORY;
+    loops->options = *options;
+    atomic_init(&loops->next_id, options->id_start);
+    atomic_init(&loops->applied_index, options->applied);
+    consensus_init(&loops->consensus, loops, clock_monotonic_ns(options->clock));
+    applier_init(&loops->applier, loops);
+    for (uint32_t i = 0; i < options->readers_count; i++) {
+        struct reader *reader = &loops->readers[i];
+        reader->loops = loops;
+        reader->slot = options->reader_slot_first + i;
+        inbox_init(&reader->inbox, wake_reader, reader);
+    }
+    *out = loops;
+    return ST_OK;
+}
+
+void loops_free(struct loops *loops)
+{
+    if (loops == NULL)
+        return;
+    applier_deinit(&loops->applier);
+    consensus_deinit(&loops->consensus);
+    for (uint32_t i = 0; i < loops->options.readers_count; i++)
+        reader_step(&loops->readers[i]);
+    free(loops);
+}
+
+uint64_t loops_step(struct loops *loops, uint32_t actor, uint64_t now_ns)
+{
+    if (atomic_load_explicit(&loops->failed, memory_order_acquire))
+        return UINT64_MAX;
+    switch (actor) {
+    case ACTOR_CONSENSUS:
+        return consensus_step(&loops->consensus, now_ns);
+    case ACTOR_APPLIER:
+        return applier_step(&loops->applier, now_ns);
+    case ACTOR_WRITER:
+        return writer_step(loops, now_ns);
+    case ACTOR_PREPARER:
+        return wal_preparer_step(loops->options.wal, now_ns);
+    default:
+        return reader_step(&loops->readers[actor - ACTOR_READER_FIRST]);
+    }
+}
+
+/* ---- requests: any thread ---- */
+
+static enum api_error admit(struct loops *loops, uint64_t bytes)
+{
+    if (atomic_load_explicit(&loops->stopping, memory_order_acquire))
+        return API_STOPPED;
+    if (atomic_load_explicit(&loops->log_full, memory_order_relaxed) ||
+        store_health(loops->options.store) == ST_NO_SPACE)
+        return API_DISK_FULL;
+    uint64_t commit = atomic_load_explicit(&loops->commit, memory_order_relaxed);
+    uint64_t applied = atomic_load_explicit(&loops->applied_index, memory_order_relaxed);
+    if (commit > applied && commit - applied > APPLY_GAP_MAX)
+        return API_TOO_MANY_REQUESTS;
+    if (atomic_load_explicit(&loops->inbox_calls, memory_order_relaxed) >= INBOX_CALLS_MAX ||
+        atomic_load_explicit(&loops->inbox_bytes, memory_order_relaxed) + bytes > INBOX_BYTES_MAX)
+        return API_TOO_MANY_REQUESTS;
+    return API_OK;
+}
+
+void loops_propose(struct loops *loops, struct proposal *proposal)
+{
+    enum api_error error = admit(loops, proposal->payload->len);
+    if (error != API_OK) {
+        raft_payload_unref(proposal->payload);
+        proposal->payload = NULL;
+        proposal->done(proposal, error, SLICE_EMPTY);
+        return;
+    }
+    atomic_fetch_add_explicit(&loops->inbox_calls, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&loops->inbox_bytes, proposal->payload->len, memory_order_relaxed);
+    atomic_fetch_add_explicit(&loops->proposals_open, 1, memory_order_relaxed);
+    metrics_add(METRIC_PROPOSALS_PENDING, 1);
+    proposal->request.kind = REQUEST_PROPOSAL;
+    inbox_push(&loops->consensus.requests, &proposal->request.node);
+}
+
+void loops_proposal_done(struct loops *loops, struct proposal *proposal, enum api_error error,
+                         struct slice response)
+{
+    atomic_fetch_sub_explicit(&loops->proposals_open, 1, memory_order_release);
+    metrics_add(METRIC_PROPOSALS_PENDING, -1);
+    proposal->done(proposal, error, response);
+}
+
+void loops_read(struct loops *loops, struct read_request *read)
+{
+    enum api_error error = API_OK;
+    if (atomic_load_explicit(&loops->stopping, memory_order_acquire))
+        error = API_STOPPED;
+    else if (atomic_load_explicit(&loops->reads_waiting, memory_order_relaxed) >= READS_WAITING_MAX)
+        error = API_TOO_MANY_REQUESTS;
+    if (error != API_OK) {
+        read->ready(read, error, /* reader= */ 0);
+        return;
+    }
+    atomic_fetch_add_explicit(&loops->reads_waiting, 1, memory_order_relaxed);
+    read->request.kind = REQUEST_READ;
+    inbox_push(&loops->consensus.requests, &read->request.node);
+}
+
+void loops_read_local(struct loops *loops, struct read_request *read)
+{
+    read->request.kind = REQUEST_READ;
+    read->request.node.next = NULL;
+    readers_give(loops, &read->request.node);
+}
+
+uint64_t loops_next_id(struct loops *loops)
+{
+    uint64_t count = atomic_fetch_add_explicit(&loops->next_id, 1, memory_order_relaxed);
+    return loops->options.member_id << 48 | (count & 0xffffffffffffU);
+}
+
+void loops_get_status(const struct loops *loops, struct loops_status *out)
+{
+    *out = (struct loops_status){
+        .leader = atomic_load_explicit(&loops->leader, memory_order_relaxed),
+        .term = atomic_load_explicit(&loops->term, memory_order_relaxed),
+        .commit = atomic_load_explicit(&loops->commit, memory_order_relaxed),
+        .applied = atomic_load_explicit(&loops->applied_index, memory_order_relaxed),
+        .is_leader = atomic_load_explicit(&loops->is_leader, memory_order_relaxed),
+        .ready = atomic_load_explicit(&loops->ready, memory_order_acquire),
+    };
+}
+
+void loops_stop_requests(struct loops *loops)
+{
+    atomic_store_explicit(&loops->stopping, true, memory_order_release);
+    loops_wake(loops, ACTOR_CONSENSUS);
+}
+
+bool loops_is_idle(const struct loops *loops)
+{
+    return atomic_load_explicit(&loops->proposals_open, memory_order_acquire) == 0 &&
+           atomic_load_explicit(&loops->reads_waiting, memory_order_acquire) == 0 &&
+           atomic_load_explicit(&loops->commit, memory_order_acquire) ==
+               atomic_load_explicit(&loops->applied_index, memory_order_acquire);
+}
+
+void loops_seal(struct loops *loops)
+{
+    atomic_store_explicit(&loops->seal_wanted, true, memory_order_release);
+    loops_wake(loops, ACTOR_APPLIER);
+}

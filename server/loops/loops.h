@@ -1,0 +1,70 @@
+/* server/loops/loops.h - the actors of one member and how they hang together:
+ *
+ *   services --requests--> consensus --work--> applier --reads--> readers
+ *                             ^  ^                |  ^
+ *                             |  +----applied-----+  |
+ *                            log                 backend writer
+ *
+ * Each actor owns its state alone and is advanced by its step function, which does all that can be
+ * done now without waiting and returns when it wants to be stepped again at the latest. In
+ * production each has a thread that sleeps until then or until its wake function is called
+ * (server/run/); in the simulator one scheduler steps them all. */
+#ifndef SERVER_LOOPS_LOOPS_H
+#define SERVER_LOOPS_LOOPS_H
+#include "base/clock.h"
+#include "base/rng.h"
+#include "base/status.h"
+#include "raft/raft.h"
+#include "server/loops/request.h"
+#include "storage/mvcc.h"
+#include "storage/store.h"
+#include "wal/wal.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct machine;
+struct loops;
+
+enum actor { ACTOR_CONSENSUS, ACTOR_APPLIER, ACTOR_WRITER, ACTOR_PREPARER, ACTOR_READER_FIRST };
+
+struct loops_options {
+    const struct clock *clock; /* everything here is borrowed and outlives the loops */
+    struct raft *raft;
+    struct wal *wal;
+    struct store *store;
+    struct mvcc *mvcc;
+    struct machine *machine;
+    raft_index applied; /* the store's mark */
+    raft_id member_id;
+    uint64_t id_start;          /* random: request ids count up from here */
+    uint64_t tick_ns;           /* heartbeat interval */
+    uint32_t readers_count;     /* reader actors */
+    uint32_t reader_slot_first; /* store slot of reader actor 0; smaller ones are the pollers' */
+    uint32_t election_ticks;
+    bool waves; /* hold waves on a slow disk; false only for measurements */
+    /* Wakes the thread of an actor; any thread. NULL in the simulator. */
+    void (*wake)(void *context, uint32_t actor);
+    /* Something is broken for good: the member must stop and must not acknowledge anything more.
+     * Any actor. In production it does not return. */
+    void (*fatal)(void *context, enum status st, const char *what);
+    void *context;
+};
+
+CHECKED enum status loops_new(const struct loops_options *options, struct loops **out);
+void loops_free(
+    struct loops *loops); /* threads have ended; requests still held are answered; NULL is fine */
+
+/* Does what can be done now; returns the monotonic time to be stepped again at the latest. */
+uint64_t loops_step(struct loops *loops, uint32_t actor, uint64_t now_ns);
+
+/* New requests are answered with "server stopped"; those in the log are still completed. Any
+ * thread. */
+void loops_stop_requests(struct loops *loops);
+/* True when nothing is waiting any more: no proposal, no read, everything committed is applied. Any
+ * thread. */
+bool loops_is_idle(const struct loops *loops);
+/* Seals the active generation at the next entry boundary so that a stopping member leaves little to
+ * replay. */
+void loops_seal(struct loops *loops);
+#endif

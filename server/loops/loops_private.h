@@ -1,0 +1,119 @@
+/* server/loops/loops_private.h - what the actors share with each other only. */
+#ifndef SERVER_LOOPS_LOOPS_PRIVATE_H
+#define SERVER_LOOPS_LOOPS_PRIVATE_H
+#include "base/inbox.h"
+#include "base/list.h"
+#include "server/loops/limits.h"
+#include "server/loops/loops.h"
+#include "server/loops/waves.h"
+
+#include <stdatomic.h>
+
+/* One ready batch on its way: to the log and to apply. The consensus actor makes it and, when both
+ * are done with it, releases it; in between the applier only reads it. */
+struct work {
+    struct inbox_node node;     /* in the applier's inbox, then in consensus' applied inbox */
+    struct list_node appending; /* consensus: among the works the log has not finished */
+    struct raft_ready *ready;
+    struct proposal *
+        *proposals;           /* parallel to ready->apply.entries; NULL where nobody here waits */
+    struct inbox_node *reads; /* chain of read_request, each with its index */
+    struct raft_log_id durable;
+    uint64_t ticket; /* the log's: durable when it is */
+    bool to_apply, applied, appended;
+};
+
+/* A conf change entry stops apply until the core has said what the configuration is (design:
+ * barriers). */
+struct barrier {
+    struct inbox_node node;
+    enum raft_entry_type type;
+    struct slice change; /* borrowed from the entry */
+    bool refused;        /* by the state machine: the core is told so */
+    struct raft_conf_state conf_state;
+    atomic_bool answered;
+};
+
+struct consensus {
+    struct loops *loops;
+    struct raft *raft;
+    struct wal *wal;
+    struct inbox requests; /* struct request */
+    struct inbox applied;  /* struct work, back from the applier */
+    struct inbox barriers; /* struct barrier */
+
+    struct waves waves;
+    struct list_node queue; /* proposals to be proposed */
+    uint64_t queue_count;
+    struct raft_payload *payloads[PROPOSE_BATCH_MAX]; /* one batch of the queue */
+    struct list_node proposed;                        /* proposals in the log, by index */
+    struct list_node reads;                           /* reads waiting for a round */
+    struct list_node rounds;                          /* struct read_round */
+    uint64_t round_next;                              /* context of the next one */
+
+    struct list_node appending; /* struct work, in the log's order */
+    uint64_t ticket_last;
+    uint64_t next_tick_ns;
+    uint64_t commit_seen, batches_seen;
+    uint64_t sync_ns; /* median of the log's commits */
+    bool campaign_wanted;
+    struct raft_log_id durable_sent; /* the newest that was given to apply */
+    raft_id leader_seen;
+    bool was_leader;
+};
+
+struct applier {
+    struct loops *loops;
+    struct inbox inbox;       /* struct work */
+    struct inbox_node *works; /* taken, not begun */
+    struct work *current;
+    uint32_t next_entry;    /* of current */
+    struct barrier barrier; /* for the conf change at next_entry */
+    bool at_barrier;
+    struct list_node reads;       /* applied index not reached yet, by index */
+    struct list_node compactions; /* proposals of physical compactions, until they are done */
+    uint64_t next_seal_ns;
+    bool unsealed; /* something was applied since the generation was last found empty */
+};
+
+struct reader {
+    struct loops *loops;
+    struct inbox inbox; /* struct read_request */
+    uint32_t slot;
+};
+
+struct loops {
+    struct loops_options options;
+    struct consensus consensus;
+    struct applier applier;
+    struct reader readers[READERS_MAX];
+    atomic_uint next_reader;
+    atomic_uint_fast64_t next_id;
+
+    /* Written by one actor, read by anyone; each value stands for itself. */
+    _Atomic uint64_t leader, term, commit, applied_index;
+    atomic_bool is_leader, ready, stopping, failed, seal_wanted, log_full;
+
+    atomic_uint_fast64_t proposals_open, inbox_calls, inbox_bytes, reads_waiting;
+};
+
+void consensus_init(struct consensus *consensus, struct loops *loops, uint64_t now_ns);
+void consensus_deinit(struct consensus *consensus); /* answers what it holds */
+uint64_t consensus_step(struct consensus *consensus, uint64_t now_ns);
+
+void applier_init(struct applier *applier, struct loops *loops);
+void applier_deinit(struct applier *applier);
+uint64_t applier_step(struct applier *applier, uint64_t now_ns);
+
+uint64_t reader_step(struct reader *reader);
+/* Spreads a chain of reads over the readers; few of them go to one, so that few are woken. */
+void readers_give(struct loops *loops, struct inbox_node *chain);
+
+uint64_t writer_step(struct loops *loops, uint64_t now_ns);
+
+/* The one end of every proposal that was let in. */
+void loops_proposal_done(struct loops *loops, struct proposal *proposal, enum api_error error,
+                         struct slice response);
+void loops_wake(struct loops *loops, uint32_t actor);
+void loops_fail(struct loops *loops, enum status st, const char *what);
+#endif

@@ -1,0 +1,26 @@
+#include "server/loops/loops_private.h"
+
+#define READS_PER_READER 16U /* a chain is cut in pieces of this size, one reader each */
+
+uint64_t reader_step(struct reader *reader)
+{
+    for (struct inbox_node *node = inbox_take(&reader->inbox), *next; node != NULL; node = next) {
+        next = node->next;
+        struct read_request *read = CONTAINER_OF(node, struct read_request, request.node);
+        read->ready(read, API_OK, reader->slot);
+    }
+    return UINT64_MAX;
+}
+
+void readers_give(struct loops *loops, struct inbox_node *chain)
+{
+    while (chain != NULL) {
+        struct inbox_node *first = chain, *last = chain;
+        for (uint32_t i = 1; i < READS_PER_READER && last->next != NULL; i++)
+            last = last->next;
+        chain = last->next;
+        last->next = NULL;
+        uint32_t turn = atomic_fetch_add_explicit(&loops->next_reader, 1, memory_order_relaxed);
+        inbox_push_chain(&loops->readers[turn % loops->options.readers_count].inbox, first);
+    }
+}
