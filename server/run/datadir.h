@@ -1,0 +1,53 @@
+/* server/run/datadir.h - the data directory: its lock, its layout, and the FORMAT file that says
+ * whose it is.
+ *
+ *   <data-dir>/member/           made aside as member.new and renamed, so it is whole or absent
+ *     FORMAT                     text, see datadir.c
+ *     wal/                       segments (or --wal-dir)
+ *     store/ <index>.lmdb | .sqlite, index.ckpt
+ *     snap/                      snapshots being received
+ */
+#ifndef SERVER_RUN_DATADIR_H
+#define SERVER_RUN_DATADIR_H
+#include "base/status.h"
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct format {
+    uint32_t version;
+    char backend[16]; /* "lmdb" or "sqlite" */
+    uint64_t life_id; /* drawn once; the log and the store carry it too */
+    uint64_t cluster_id, member_id;
+    char store_name[64]; /* file below store/ */
+};
+
+struct datadir {
+    int lock_fd; /* flock on the data directory, held until datadir_close() */
+    bool exists; /* member/ is there and format was read; false: a new member is to be made */
+    struct format format;
+    char root[PATH_MAX];   /* <data-dir> */
+    char member[PATH_MAX]; /* <data-dir>/member, or member.new while it is being made */
+    char wal[PATH_MAX];
+    bool wal_is_apart; /* --wal-dir */
+};
+
+/* Makes the directory if needed (mode 0700), locks it, recognises what is in it. why (at least 512
+ * bytes) gets a sentence for the operator on an error, or a warning ("" if none). Errors: ST_BUSY
+ * (another process has it), ST_INVALID (somebody else's directory, etcd's, or a damaged FORMAT),
+ * ST_IO. */
+CHECKED enum status datadir_open(const char *path, const char *wal_dir, struct datadir *out,
+                                 char *why, size_t why_bytes);
+void datadir_close(struct datadir *datadir);
+
+/* Begins a new member: makes member.new with its folders; what an interrupted try left behind is
+ * removed. */
+CHECKED enum status datadir_begin(struct datadir *datadir, const struct format *format, char *why,
+                                  size_t why_bytes);
+/* Ends it: FORMAT is written, everything is synced, member.new becomes member. */
+CHECKED enum status datadir_commit(struct datadir *datadir, char *why, size_t why_bytes);
+
+void datadir_store_path(const struct datadir *datadir, char *out, size_t out_bytes);
+void datadir_checkpoint_path(const struct datadir *datadir, char *out, size_t out_bytes);
+#endif

@@ -1,0 +1,28 @@
+/* server/run/front.h - the client port of a running member: accepted connections go to gRPC or to
+ * the HTTP endpoints, calls to the services, the services to the member's actors. */
+#ifndef SERVER_RUN_FRONT_H
+#define SERVER_RUN_FRONT_H
+#include "base/status.h"
+#include "server/run/member.h"
+
+#include <stdint.h>
+
+struct front;
+
+struct front_options {
+    struct member *member; /* borrowed; outlives the front */
+    const int *listeners;  /* bound sockets, taken */
+    uint32_t listeners_count;
+    uint32_t pollers_count; /* as the member's */
+    uint32_t request_bytes_max, txn_ops_max, streams_max;
+    uint32_t election_ms;
+    uint64_t quota_bytes;
+    uint32_t keepalive_min_ms, keepalive_interval_ms, keepalive_timeout_ms;
+};
+
+/* Starts to serve. Errors: ST_NO_MEMORY, ST_IO, and the parts'. */
+CHECKED enum status front_open(const struct front_options *options, struct front **out);
+/* No new connections; open calls may end for grace_ms, then they are cancelled. Services and
+ * sockets are gone after it. NULL is fine. */
+void front_close(struct front *front, uint32_t grace_ms);
+#endif

@@ -1,0 +1,214 @@
+/* server/run/main.c - the program: settings, log, listeners, member, front; then signals. */
+#include "base/minmax.h"
+#include "server/config/config.h"
+#include "server/rpc/listener.h"
+#include "server/run/front.h"
+#include "server/run/log.h"
+#include "server/run/member.h"
+#include "server/run/notify.h"
+#include "server/state/limits.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#define WHY_BYTES 2048
+#define POLLERS_COUNT 2U
+#define READERS_COUNT 2U
+#define GRACE_MS 1000U /* for open calls at the end; the whole stop stays under 2 s */
+
+struct program {
+    struct config config;
+    int signal_fd;
+    int listeners[CONFIG_URLS_MAX];
+    uint32_t listeners_count;
+    struct member *member;
+    struct front *front;
+};
+
+/* SIGINT and SIGTERM are read from a descriptor; every thread inherits the mask. */
+static int open_signals(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    return signalfd(-1, &set, SFD_CLOEXEC);
+}
+
+static bool open_listeners(struct program *p)
+{
+    const struct config_urls *urls = &p->config.listen_client_urls;
+    for (uint32_t i = 0; i < urls->count; i++) {
+        char why[WHY_BYTES];
+        const struct config_url *url = &urls->items[i];
+        if (strcmp(url->scheme, "http") != 0) {
+            log_fatal("cannot listen for clients", LOG_STR("url", urls->texts[i]),
+                      LOG_STR("error", "this version serves http URLs only"));
+            return false;
+        }
+        if (listener_open(url->host, url->port, &p->listeners[p->listeners_count], why,
+                          sizeof(why)) != ST_OK) {
+            log_fatal("cannot listen for clients", LOG_STR("url", urls->texts[i]),
+                      LOG_STR("error", why));
+            return false;
+        }
+        p->listeners_count++;
+    }
+    return true;
+}
+
+static enum disk_kind disk_kind_of(const char *name)
+{
+    if (strcmp(name, "io_uring") == 0)
+        return DISK_KIND_URING;
+    if (strcmp(name, "pwritev2") == 0)
+        return DISK_KIND_PWRITEV2;
+    return strcmp(name, "fdatasync") == 0 ? DISK_KIND_FDATASYNC : DISK_KIND_AUTO;
+}
+
+static bool open_member(struct program *p)
+{
+    struct config *c = &p->config;
+    char member_dir[PATH_MAX];
+    snprintf(member_dir, sizeof(member_dir), "%s/member", c->data_dir);
+    const char *refusal = access(member_dir, F_OK) == 0 ? NULL : config_check_bootstrap(c);
+    if (refusal != NULL) {
+        log_fatal("cannot make a new member", LOG_STR("error", refusal));
+        return false;
+    }
+    struct member_options options = {
+        .data_dir = c->data_dir,
+        .wal_dir = c->wal_dir,
+        .backend = c->backend,
+        .disk = disk_kind_of(c->wal_disk),
+        .name = c->name,
+        .peer_urls = c->advertise_peer_urls.texts,
+        .peer_urls_count = c->advertise_peer_urls.count,
+        .client_urls = c->advertise_client_urls.texts,
+        .client_urls_count = c->advertise_client_urls.count,
+        .cluster_token = c->initial_cluster_token,
+        .heartbeat_ms = (uint32_t)c->heartbeat_ms,
+        .election_ms = (uint32_t)c->election_ms,
+        .pollers_count = POLLERS_COUNT,
+        .readers_count = READERS_COUNT,
+        .waves = true,
+    };
+    char why[WHY_BYTES];
+    enum status st = member_open(&options, &p->member, why, sizeof(why));
+    if (st != ST_OK)
+        log_fatal("cannot start the member", LOG_STR("data-dir", c->data_dir),
+                  LOG_STR("error", why[0] != '\0' ? why : status_str(st)));
+    return st == ST_OK;
+}
+
+/* 0 is etcd's default; a negative quota is none. */
+static uint64_t quota_bytes(int64_t flag)
+{
+    if (flag < 0)
+        return UINT64_MAX;
+    return flag == 0 ? QUOTA_BYTES_DEFAULT : (uint64_t)flag;
+}
+
+static uint32_t ms_of(int64_t ns)
+{
+    return (uint32_t)min_u64((uint64_t)max_i64(ns, 0) / NS_PER_MS, INT32_MAX);
+}
+
+static bool open_front(struct program *p)
+{
+    const struct config *c = &p->config;
+    struct front_options options = {
+        .member = p->member,
+        .listeners = p->listeners,
+        .listeners_count = p->listeners_count,
+        .pollers_count = POLLERS_COUNT,
+        .request_bytes_max = (uint32_t)min_u64(c->max_request_bytes, UINT32_MAX / 2),
+        .txn_ops_max = (uint32_t)min_u64(c->max_txn_ops, UINT32_MAX),
+        .streams_max = (uint32_t)min_u64(c->max_concurrent_streams, INT32_MAX),
+        .election_ms = (uint32_t)c->election_ms,
+        .quota_bytes = quota_bytes(c->quota_backend_bytes),
+        .keepalive_min_ms = ms_of(c->grpc_keepalive_min_ns),
+        .keepalive_interval_ms = ms_of(c->grpc_keepalive_interval_ns),
+        .keepalive_timeout_ms = ms_of(c->grpc_keepalive_timeout_ns),
+    };
+    enum status st = front_open(&options, &p->front);
+    p->listeners_count = 0; /* taken, whatever happened */
+    if (st != ST_OK)
+        log_fatal("cannot serve clients", LOG_STATUS(st));
+    return st == ST_OK;
+}
+
+static void wait_for_signal(int signal_fd)
+{
+    struct signalfd_siginfo info;
+    while (read(signal_fd, &info, sizeof(info)) != (ssize_t)sizeof(info))
+        continue;
+    log_info("received signal; shutting down",
+             LOG_STR("signal", info.ssi_signo == SIGINT ? "interrupt" : "terminated"));
+}
+
+static void serve(struct program *p)
+{
+    const struct config_urls *urls = &p->config.listen_client_urls;
+    if (member_wait_ready(p->member, p->signal_fd) != ST_OK || !open_front(p))
+        return;
+    log_info("ready to serve client requests");
+    for (uint32_t i = 0; i < urls->count; i++)
+        log_info("serving client traffic insecurely; this is strongly discouraged!",
+                 LOG_STR("traffic", "grpc+http"), LOG_STR("address", urls->texts[i]));
+    notify_ready();
+    wait_for_signal(p->signal_fd);
+}
+
+static void stop(struct program *p)
+{
+    if (p->member != NULL)
+        loops_stop_requests(member_loops(p->member));
+    front_close(p->front, GRACE_MS);
+    member_close(p->member);
+    for (uint32_t i = 0; i < p->listeners_count; i++)
+        close(p->listeners[i]);
+}
+
+static int run(struct program *p)
+{
+    p->signal_fd = open_signals();
+    if (p->signal_fd < 0 || !open_listeners(p) || !open_member(p)) {
+        stop(p);
+        return 1;
+    }
+    serve(p);
+    bool served = p->front != NULL;
+    stop(p);
+    log_info("closed cleat server", LOG_STR("data-dir", p->config.data_dir));
+    return served ? 0 : 1;
+}
+
+int main(int argc, char **argv)
+{
+    struct program program = {.signal_fd = -1};
+    struct config *config = &program.config;
+    config_init(config);
+    enum status st =
+        config_load(config, argc, (const char *const *)argv, (const char *const *)environ);
+    if (st == ST_OK) {
+        const char *failed = NULL;
+        if (log_open(config->log_level, config->log_outputs.items, config->log_outputs.count,
+                     &failed) != ST_OK) {
+            fprintf(stderr, "cannot open log output '%s': %s\n", failed, strerror(errno));
+            config_free(config);
+            return 1;
+        }
+    }
+    config_report(config);
+    int code = st == ST_OK ? run(&program) : config->exit_code;
+    config_free(config);
+    log_close();
+    return code;
+}

@@ -1,0 +1,49 @@
+/* server/run/member.h - one member as a process runs it: data directory, log, store, state machine,
+ * consensus and the threads that step the actors. Everything that can refuse to start refuses here,
+ * with a sentence. */
+#ifndef SERVER_RUN_MEMBER_H
+#define SERVER_RUN_MEMBER_H
+#include "base/status.h"
+#include "server/loops/loops.h"
+#include "wal/disks.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct machine;
+struct member;
+
+struct member_options {
+    const char *data_dir, *wal_dir; /* wal_dir "" : <data-dir>/member/wal */
+    const char *backend;            /* "lmdb", "sqlite", or "" for what is there (lmdb when new) */
+    enum disk_kind disk;
+    const char *name;
+    const char *const *peer_urls; /* advertised; the member's id comes from them */
+    uint32_t peer_urls_count;
+    const char *const *client_urls; /* advertised; published to the cluster */
+    uint32_t client_urls_count;
+    const char *cluster_token;
+    uint32_t heartbeat_ms, election_ms;
+    uint64_t quota_bytes;
+    uint32_t pollers_count; /* reader slots kept for the rpc pollers, before the reader threads' */
+    uint32_t readers_count;
+    bool waves;
+};
+
+/* Opens or makes the member and starts its threads; it campaigns at once. why (at least 1024 bytes)
+ * gets the reason on an error. Errors: ST_BUSY, ST_INVALID, ST_CORRUPT, ST_NO_SPACE,
+ * ST_UNSUPPORTED, ST_IO, ST_NO_MEMORY. */
+CHECKED enum status member_open(const struct member_options *options, struct member **out,
+                                char *why, size_t why_bytes);
+/* Blocks until this member's own publish entry is applied, or stop becomes readable (an eventfd,
+ * -1: none). Errors: ST_CANCELED (stop). */
+CHECKED enum status member_wait_ready(struct member *member, int stop_fd);
+/* Clean stop: requests in the log complete, the log and the store are flushed. NULL is fine. */
+void member_close(struct member *member);
+
+struct loops *member_loops(struct member *member);
+struct machine *member_machine(struct member *member);
+struct mvcc *member_mvcc(struct member *member);
+struct store *member_store(struct member *member);
+uint32_t member_http_slot(const struct member *member); /* reader slot of the HTTP thread */
+#endif
