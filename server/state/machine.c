@@ -164,6 +164,7 @@ enum status machine_apply(struct machine *machine, const struct raft_entry *entr
     if (entry->index <= machine->applied.index)
         return ST_OK;
     ASSERT(entry->index == machine->applied.index + 1);
+    machine->problem[0] = '\0';
     struct wire_out response;
     wire_out_init(&response, arena, RESPONSE_HEADER_BYTES_MAX);
     response.failed = arena == NULL;
