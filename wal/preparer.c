@@ -84,13 +84,17 @@ static enum status rename_durably(struct wal *wal, struct wal_segment *segment,
     return disk_sync_dir(wal->disk, wal->dir);
 }
 
+/* Takes segment on ST_OK. */
 static enum status remove_durably(struct wal *wal, struct wal_segment *segment)
 {
     char path[WAL_PATH_BYTES];
     wal_path(wal, segment->name, path);
-    wal_segment_free(segment);
     enum status st = disk_remove(wal->disk, path);
-    return st == ST_OK ? disk_sync_dir(wal->disk, wal->dir) : st;
+    if (st == ST_OK || st == ST_NOT_FOUND) /* gone by an attempt before this one */
+        st = disk_sync_dir(wal->disk, wal->dir);
+    if (st == ST_OK)
+        wal_segment_free(segment);
+    return st;
 }
 
 static uint32_t spares_wanted(const struct wal_preparer *p)
@@ -99,6 +103,7 @@ static uint32_t spares_wanted(const struct wal_preparer *p)
     return ready >= WAL_SPARES_MAX ? 0 : WAL_SPARES_MAX - ready;
 }
 
+/* Takes segment on ST_OK; else the same one must come first again, lest it be left behind a gap. */
 static enum status recycle(struct wal *wal, struct wal_segment *segment)
 {
     struct wal_preparer *p = &wal->preparer;
@@ -107,12 +112,11 @@ static enum status recycle(struct wal *wal, struct wal_segment *segment)
     char name[WAL_NAME_BYTES];
     wal_name_spare(name, p->number_next++);
     enum status st = rename_durably(wal, segment, name);
-    if (st != ST_OK) {
-        wal_segment_free(segment);
+    if (st != ST_OK)
         return st;
-    }
     segment->seq = segment->seed = segment->last_index = 0;
     p->spares[p->spares_count++] = segment;
+    p->retry_ns = 0;
     set_status(wal, ST_OK); /* room enough, whatever the disk says */
     return ST_OK;
 }
@@ -293,8 +297,10 @@ static uint64_t next_step_ns(const struct wal_preparer *p, uint64_t now_ns)
 static void drop_job(struct wal *wal)
 {
     struct wal_preparer *p = &wal->preparer;
-    if (p->job != NULL && remove_durably(wal, p->job) != ST_OK)
+    if (p->job != NULL && remove_durably(wal, p->job) != ST_OK) {
+        wal_segment_free(p->job);
         set_status(wal, ST_IO);
+    }
     p->job = NULL;
     p->stage = WAL_JOB_NONE;
 }
@@ -340,8 +346,14 @@ uint64_t wal_preparer_step(struct wal *wal, uint64_t now_ns)
     if (status_is_fatal(atomic_load(&p->status)))
         return UINT64_MAX;
     struct wal_segment *retired = take_retired(p);
-    if (retired != NULL)
-        return settle(wal, recycle(wal, retired), now_ns);
+    if (retired != NULL) {
+        enum status st = recycle(wal, retired);
+        if (st != ST_OK) {
+            retired->node.next = p->retired_taken;
+            p->retired_taken = &retired->node;
+        }
+        return settle(wal, st, now_ns);
+    }
     bool wanted = p->job != NULL || atomic_load(&p->ready_count) == 0 ||
                   (p->spares_count > 0 && atomic_load(&p->ready_count) < WAL_SPARES_MAX);
     if (!wanted)

@@ -589,7 +589,9 @@ static void hand_over(struct scan *scan)
     struct wal *wal = scan->wal;
     for (uint32_t i = 0; i < scan->count; i++) {
         struct found *found = &scan->found[i];
-        if (found->on_chain) {
+        /* Without any batch one file keeps its number: see take_ready_of(). */
+        bool stands_for_all = wal->end.batch_no == 0 && i + 1 == scan->count;
+        if (found->on_chain || stands_for_all) {
             list_push_back(&wal->segments, &found->segment->link);
             scan->report->segments_count++;
         } else {

@@ -179,8 +179,12 @@ static struct wal_segment *take_ready_of(struct wal *wal, uint64_t bytes)
 {
     struct wal_segment *segment = take_ready(wal);
     while (segment != NULL && segment->bytes < bytes) {
-        /* Too small for an unusual batch: the preparer makes a larger one of it. */
-        wal_preparer_retire(wal, segment);
+        /* Too small for an unusual batch: the preparer makes a larger one of it. But a log always
+         * has a numbered file: a directory without one is a log that was lost. */
+        if (list_is_empty(&wal->segments))
+            list_push_back(&wal->segments, &segment->link);
+        else
+            wal_preparer_retire(wal, segment);
         segment = take_ready(wal);
     }
     return segment;
@@ -338,7 +342,11 @@ enum status wal_finish(struct wal *wal)
         if (wal->in_flight != NULL) {
             disk_wait(wal->disk);
         } else if (wal->pending != NULL) {
-            wal_preparer_step(wal, clock_monotonic_ns(wal->clock));
+            uint64_t now_ns = clock_monotonic_ns(wal->clock);
+            uint64_t due_ns = wal_preparer_step(wal, now_ns);
+            /* A waiting batch makes it hurry: only a full disk makes it wait. */
+            if (due_ns > now_ns && due_ns != UINT64_MAX)
+                return ST_NO_SPACE;
         } else if (closed || !wal->unclosed) {
             return ST_OK;
         } else {
