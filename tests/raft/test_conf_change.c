@@ -55,12 +55,11 @@ static void test_conf_change_decode_refuses_what_is_none(void **state)
     (void)state;
     struct conf_change change;
     static const char *const bad[] = {
-        "\x08",     /* ends early */
-        "\x10\x09", /* no such type */
-        "\x22\x7f"
-        "short",     /* longer than the rest */
-        "\x0f\x01",  /* no such wire type */
-        "\x1a\x01x", /* a number as bytes */
+        "\x08",          /* ends early */
+        "\x10\x09",      /* no such type */
+        "\x22\x7fshort", /* longer than the rest */
+        "\x0f\x01",      /* no such wire type */
+        "\x1a\x01x",     /* a number as bytes */
     };
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
         assert_int_equal(
