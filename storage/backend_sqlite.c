@@ -364,7 +364,8 @@ static enum status look_at_file(const struct backend_options *options, bool *fre
     int flags = may_create ? O_RDWR | O_CREAT : O_RDONLY;
     int fd = open(options->path, flags | O_CLOEXEC, 0600);
     if (fd < 0)
-        return open_fails(options, status_from_errno(errno), "%s", strerror(errno));
+        return open_fails(options, errno == EISDIR ? ST_CORRUPT : status_from_errno(errno), "%s",
+                          strerror(errno));
     ssize_t size = pread(fd, head, sizeof(head), 0);
     int error = errno;
     close(fd);
