@@ -376,7 +376,9 @@ static enum status mem_mark(struct backend *backend, struct store_mark *out, str
     *out = file->mark.mark;
     size_t start = conf_state->len;
     enum status st = buf_append(conf_state, file->mark.mark.conf_state);
-    out->conf_state = slice_make(conf_state->data + start, conf_state->len - start);
+    out->conf_state = SLICE_EMPTY;
+    if (conf_state->len > start) /* the buffer may have no memory yet */
+        out->conf_state = slice_make(conf_state->data + start, conf_state->len - start);
     pthread_mutex_unlock(&file->mutex);
     return st;
 }
