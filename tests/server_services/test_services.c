@@ -354,7 +354,7 @@ static void test_range_of_many_keys_leaves_the_poller(void **state)
     struct fixture *f = *state;
     struct arena *arena = &f->harness.arena;
     for (int i = 0; i < 64; i++) {
-        char key[8];
+        char key[16];
         snprintf(key, sizeof(key), "k%d", i);
         harness_set(&f->harness, key, "v");
     }

@@ -236,6 +236,7 @@ const char *harness_get(struct harness *harness, const char *key)
     if (response->n_kvs == 0)
         return NULL;
     char *text = arena_alloc(&harness->arena, response->kvs[0]->value.len + 1);
-    memcpy(text, response->kvs[0]->value.data, response->kvs[0]->value.len);
+    if (response->kvs[0]->value.len > 0)
+        memcpy(text, response->kvs[0]->value.data, response->kvs[0]->value.len);
     return text;
 }
