@@ -45,7 +45,8 @@ static int compare_dead(const void *a, const void *b)
 }
 
 /* Hands the revisions to the store before the index forgets them: when the store cannot take them
- * now, they stay where the next step finds them. */
+ * now, or a checkpoint has begun since the limit was chosen, they stay where the next step finds
+ * them (to delete a revision twice does no harm). */
 static enum status trim(struct mvcc *mvcc, int64_t at, bool *worked_out)
 {
     struct index_dead dead[MVCC_TRIM_ITEMS];
@@ -62,10 +63,11 @@ static enum status trim(struct mvcc *mvcc, int64_t at, bool *worked_out)
     if (st != ST_OK)
         return st;
     lock_acquire(mvcc->lock);
-    mvcc->trim_started = max_i64(mvcc->trim_started, at);
-    index_trim_take(mvcc->index, &step);
+    bool allowed = trim_limit(mvcc) >= at;
+    if (allowed)
+        index_trim_take(mvcc->index, &step);
     lock_release(mvcc->lock);
-    return ST_OK;
+    return allowed ? ST_OK : ST_BUSY;
 }
 
 /* finishedCompactRev promises that the deletions are in the store, so that after a restart nothing
@@ -89,6 +91,8 @@ enum status mvcc_compact_step(struct mvcc *mvcc, bool *more_out)
         return finish(mvcc, compact);
     lock_acquire(mvcc->lock);
     int64_t limit = trim_limit(mvcc);
+    /* Told before the first deletion, so that no checkpoint taken from here on hides it. */
+    mvcc->trim_started = max_i64(mvcc->trim_started, limit);
     lock_release(mvcc->lock);
     if (limit <= mvcc->trimmed)
         return ST_OK;

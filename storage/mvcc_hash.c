@@ -5,18 +5,40 @@
 struct hashing {
     struct mvcc *mvcc;
     int64_t revision, compact;
+    int64_t kept_at;
     uint32_t crc;
 };
 
-/* Below the compact revision a record counts only if compaction at the hashed revision would keep
- * it: members that have deleted more or less so far must agree. */
+/* Below the compact revision a record counts only if compaction at kept_at would keep it: members
+ * that have deleted more or less so far must agree. */
 static bool is_kept(struct hashing *h, struct revision revision, struct slice key)
 {
     struct revision newest;
     lock_acquire(h->mvcc->lock);
-    bool live = index_find(h->mvcc->index, key, h->revision, &newest);
+    bool live = index_find(h->mvcc->index, key, h->kept_at, &newest);
     lock_release(h->mvcc->lock);
     return live && revision_cmp(newest, revision) == 0;
+}
+
+static enum status stop_at_first(void *context, struct slice record)
+{
+    (void)record;
+    *(bool *)context = true;
+    return ST_EXISTS;
+}
+
+/* etcd asks what compaction at the hashed revision would keep, but skips nothing when the answer is
+ * "no key at all" (kvHasher.WriteKeyValue: len(keep) > 0). Then what counts is what the compaction
+ * that was done has left, so kept_at is its revision. */
+static enum status choose_kept_at(struct hashing *h, uint32_t reader)
+{
+    bool found = false;
+    struct mvcc_query query = {
+        .range = {SLICE("\0"), SLICE("\0")}, .revision = h->revision, .limit = 1};
+    struct mvcc_result result;
+    enum status st = mvcc_read(h->mvcc, reader, &query, stop_at_first, &found, &result);
+    h->kept_at = found ? h->revision : h->compact;
+    return found ? ST_OK : st;
 }
 
 static enum status hash_record(void *context, struct revision revision, bool tombstone,
@@ -58,6 +80,8 @@ enum status mvcc_hash_kv(struct mvcc *mvcc, uint32_t reader, int64_t revision, u
     else if (h.revision < compact)
         st = ST_COMPACTED;
     else
+        st = choose_kept_at(&h, reader);
+    if (st == ST_OK)
         st = mvcc_walk(mvcc, reader, (struct revision){0, 0}, hash_record, &h);
     mvcc_read_end(mvcc, reader);
     *hash_out = h.crc;

@@ -407,6 +407,85 @@ static void test_mvcc_hash_checks_its_revision(void **state)
     assert_int_equal(mvcc_hash_kv(ks.mvcc, 0, 2, &hash, &current, &compact), ST_COMPACTED);
 }
 
+static void expect_hash(int64_t revision, uint32_t want, int64_t want_compact)
+{
+    uint32_t hash;
+    int64_t current, compact;
+    assert_int_equal(mvcc_hash_kv(ks.mvcc, 0, revision, &hash, &current, &compact), ST_OK);
+    assert_int_equal(hash, want);
+    assert_int_equal(compact, want_compact);
+}
+
+static void put_with_lease(const char *key, const char *value, int64_t lease)
+{
+    assert_int_equal(mvcc_write_begin(ks.mvcc), ST_OK);
+    assert_int_equal(
+        mvcc_write_put(ks.mvcc, slice_from_str(key), slice_from_str(value), lease, NULL, NULL),
+        ST_OK);
+    (void)mvcc_write_end(ks.mvcc);
+    key_space_end_entry(&ks);
+}
+
+static void put_delete_put(const char *first, const char *gone, const char *last)
+{
+    struct mvcc_range range = {slice_from_str(gone), SLICE_EMPTY};
+    int64_t deleted;
+    assert_int_equal(mvcc_write_begin(ks.mvcc), ST_OK);
+    assert_int_equal(mvcc_write_put(ks.mvcc, slice_from_str(first), SLICE("1"), 0, NULL, NULL),
+                     ST_OK);
+    assert_int_equal(mvcc_write_delete(ks.mvcc, &range, NULL, NULL, &deleted), ST_OK);
+    assert_int_equal(mvcc_write_put(ks.mvcc, slice_from_str(last), SLICE("2"), 0, NULL, NULL),
+                     ST_OK);
+    (void)mvcc_write_end(ks.mvcc);
+    key_space_end_entry(&ks);
+}
+
+/* The same operations were given to etcd 3.5.15 by etcdctl; the figures are what its
+ * `endpoint hashkv --rev N` answered. */
+static void test_mvcc_hash_is_etcds(void **state)
+{
+    (void)state;
+    expect_hash(0, 1084519789, -1);
+    key_space_put(&ks, "a", "1");
+    key_space_put(&ks, "a", "2");
+    key_space_put(&ks, "b", "");
+    expect_hash(0, 3785861384, -1);
+    expect_hash(2, 2587454935, -1);
+    expect_hash(3, 535221974, -1);
+    key_space_delete(&ks, "a", "");
+    expect_hash(0, 1491583868, -1);
+    put_with_lease("c", "leased", 0x3161a20a4dc4920c);
+    key_space_put(&ks, "a", "3");
+    expect_hash(0, 3398131251, -1);
+    put_delete_put("d", "b", "e");
+    expect_hash(0, 1386383875, -1);
+    key_space_delete(&ks, "a", "z");
+    expect_hash(0, 3325084344, -1);
+    key_space_put(&ks, "a", "4");
+    key_space_put(&ks, "a", "5");
+    key_space_put(&ks, "f", "6");
+    expect_hash(0, 2963375756, -1);
+    assert_int_equal(mvcc_compact(ks.mvcc, 8), ST_OK);
+    expect_hash(9, 74934708, 8); /* the same before and after what is dead is deleted */
+    key_space_trim(&ks);
+    expect_hash(0, 845782485, 8);
+    expect_hash(9, 74934708, 8);
+    expect_hash(10, 3936577830, 8);
+    key_space_put(&ks, "a", "6");
+    expect_hash(0, 3621714734, 8);
+    assert_int_equal(mvcc_compact(ks.mvcc, 11), ST_OK);
+    key_space_trim(&ks);
+    expect_hash(0, 2642125649, 11);
+    expect_hash(12, 693486978, 11);
+    key_space_delete(&ks, "a", "z");
+    expect_hash(0, 2052352907, 11);
+    assert_int_equal(mvcc_compact(ks.mvcc, 14), ST_OK);
+    key_space_trim(&ks);
+    reopen();
+    expect_hash(0, 1084519789, 14);
+    expect_hash(14, 1084519789, 14);
+}
+
 /* ---- the checkpoint ---- */
 
 static void open_with_checkpoint(int64_t want_loaded)
@@ -530,6 +609,7 @@ int main(void)
         CASE(test_mvcc_revision_survives_when_all_is_compacted),
         CASE(test_mvcc_reads_in_chunks),
         CASE(test_mvcc_hash_checks_its_revision),
+        CASE(test_mvcc_hash_is_etcds),
         CASE(test_mvcc_starts_from_a_checkpoint),
         CASE(test_mvcc_does_not_use_a_checkpoint_from_before_a_compaction),
         CASE(test_mvcc_does_not_use_a_checkpoint_ahead_of_the_store),
