@@ -105,6 +105,8 @@ static void model_trim(struct world *w)
         size_t first = 0;
         while (first + 1 < k->count && k->versions[first + 1].revision.main <= w->compact)
             first++;
+        if (first == 0)
+            continue;
         memmove(k->versions, k->versions + first, (k->count - first) * sizeof(*k->versions));
         k->count -= first;
     }
