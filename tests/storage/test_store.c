@@ -258,6 +258,26 @@ static void test_store_keeps_what_a_view_on_loan_may_read(void **state)
     assert_int_equal(backend_mem_snapshots_count(fixture->path), 3);
 }
 
+/* The set that a generation left with is back, but an older one on loan still reads it. */
+static void test_store_frees_a_generation_after_every_older_view(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture_entry(fixture, 1);
+    lock_acquire(fixture->lock);
+    struct store_view *view = store_view_acquire(fixture->store, 1);
+    lock_release(fixture->lock);
+    struct slice record;
+    bool stable;
+    assert_int_equal(store_view_get(view, (struct revision){2, 0}, &record, &stable), ST_OK);
+    assert_int_equal(store_defragment(fixture->store, "copy.mem"), ST_OK); /* a set in between */
+    assert_int_equal(fixture_commit(fixture), ST_OK);
+    step_expecting(fixture, false);
+    assert_true(slice_eq(record, SLICE("v2"))); /* what the address sanitizer looks at */
+    store_view_release(view);
+    step_expecting(fixture, false);
+    assert_int_equal(fixture_read(fixture, 2), ST_OK);
+}
+
 static enum status count_revision(void *context, struct revision revision, bool tombstone,
                                   struct slice record)
 {
@@ -397,6 +417,7 @@ int main(void)
         WITH_STORE(test_store_remembers_a_force_while_another_generation_waits),
         WITH_STORE(test_store_merges_small_buckets_over_the_backend),
         WITH_STORE(test_store_keeps_what_a_view_on_loan_may_read),
+        WITH_STORE(test_store_frees_a_generation_after_every_older_view),
         WITH_STORE(test_store_walks_revisions_across_backend_and_generations),
         WITH_STORE(test_store_deletes_with_the_commit_of_the_entry_that_asked),
         WITH_STORE(test_store_spreads_many_deletions_over_timed_commits),

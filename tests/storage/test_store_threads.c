@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#define ENTRIES 3000U
+#define ENTRIES 15000U
 #define READERS 3U
 
 struct shared {
@@ -33,8 +33,9 @@ struct reader {
 static void *run_writer(void *context)
 {
     struct shared *shared = context;
-    bool worked = true;
-    while (worked || !shared->done) {
+    bool worked = true, last = false;
+    while (worked || !last) {
+        last = shared->done; /* a step follows, which sees all that apply did */
         if (store_writer_step(shared->fixture.store, &worked) != ST_OK)
             shared->failures++;
         atomic_fetch_add(&shared->fixture.now_ns, 50 * NS_PER_MS);
