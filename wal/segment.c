@@ -110,7 +110,8 @@ enum status wal_reader_view(struct wal_reader *reader, uint64_t offset, size_t l
     bool held = offset >= reader->offset && offset - reader->offset <= reader->len &&
                 reader->len - (offset - reader->offset) >= len;
     if (!held) {
-        size_t wanted = (size_t)wal_padded(max_size(len, WAL_READ_BYTES));
+        size_t piece = (size_t)min_u64(WAL_READ_BYTES, reader->file_bytes - offset);
+        size_t wanted = (size_t)wal_padded(max_size(len, piece));
         enum status st = reserve(reader, wanted);
         if (st != ST_OK)
             return st;
