@@ -1,0 +1,76 @@
+#!/usr/bin/env python3
+"""cleat-bench against a real server: what it counts is what happened, and its files compare."""
+import json
+import subprocess
+
+import lib
+
+
+def run(args, *words):
+    """(exit code, everything it printed)"""
+    done = subprocess.run([args.bench, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          check=False, timeout=120)
+    return done.returncode, done.stdout.decode()
+
+
+def rows(path):
+    with open(path, encoding="utf-8") as lines:
+        return [row for row in map(json.loads, lines) if "row" in row]
+
+
+def check_kv(args, checks, server, top):
+    kv = ["kv", "--endpoint", "http://" + server.endpoint, "--clients", "8", "--keys", "50",
+          "--pid", str(server.pid)]
+    code, text = run(args, *kv, "--total", "500", "--seed", "3", "--json", top + "/put.json")
+    checks.equal(code, 0, "kv put: " + text)
+    put = rows(top + "/put.json")[0]
+    checks.equal((put["count"], put["failed"]), (500, 0), "puts")
+    checks.check(0 < put["p50_us"] <= put["p99_us"] <= put["p999_us"] <= put["max_us"],
+                 f"percentiles in order: {put}")
+    checks.check(put["process_bytes_per_op"] > 256, f"bytes of the server: {put}")
+
+    code, text = run(args, *kv, "--op", "mixed", "--total", "100", "--json", top + "/mixed.json")
+    checks.equal(code, 0, "kv mixed: " + text)
+    checks.equal([row["count"] for row in rows(top + "/mixed.json")], [50, 50, 100], "mixed rows")
+
+    code, text = run(args, *kv, "--total", "3", "--value-bytes", "3000000")
+    checks.check(code == 1 and "first error: ResourceExhausted" in text,
+                 "a refused put is told: " + text)
+
+    code, text = run(args, "compare", top + "/put.json", top + "/put.json")
+    checks.check(code == 0 and "equal" in text and "worse" not in text,
+                 "a file is equal to itself: " + text)
+    code, text = run(args, "compare", top + "/put.json", top + "/mixed.json")
+    checks.equal(code, 0, "rows of one name are found: " + text)
+
+
+def main():
+    parser = lib.arguments(__doc__, etcd="etcd", bench=None)
+    args = parser.parse_args()
+    args.etcd = lib.need_program(args.etcd)
+    top = lib.temp_dir("bench")
+    checks = lib.Checks()
+    server = lib.Server(args.etcd, top + "/server").start()
+    check_kv(args, checks, server, top)
+    server.stop()
+    code, text = run(args, "kv", "--endpoint", "127.0.0.1:1", "--total", "1")
+    checks.check(code == 1 and "does not answer" in text, "nobody there: " + text)
+    code, text = run(args, "disk", "--dir", top, "--seconds", "1", "--json", top + "/disk.json")
+    checks.check(code == 0 and len(rows(top + "/disk.json")) >= 1, "disk: " + text)
+    code, text = run(args, "wal", "--dir", top, "--seconds", "1", "--json", top + "/wal.json")
+    checks.check(code == 0 and rows(top + "/wal.json")[1]["ratio_to_bare"] > 0, "wal: " + text)
+    code, text = run(args, "backend", "--dir", top, "--records", "5000", "--gets", "1000")
+    checks.check(code == 0 and "sqlite" in text and "lmdb" in text, "backend: " + text)
+    code, text = run(args, "mvcc", "--dir", top, "--keys", "2000", "--puts", "5000", "--reads",
+                     "1000")
+    checks.check(code == 0 and "restart, with checkpoint" in text, "mvcc: " + text)
+    for command in ("kv", "disk", "wal", "backend", "mvcc", "compare"):
+        code, text = run(args, command, "--help")
+        checks.check(code == 0 and "usage: cleat-bench " + command in text, command + " --help")
+        code, text = run(args, command, "--no-such-option")
+        checks.equal(code, 2, f"{command} with an unknown option")
+    checks.done()
+
+
+if __name__ == "__main__":
+    main()
