@@ -60,6 +60,8 @@ static void release_reads(struct applier *a)
 static void note_applied(struct applier *a, const struct raft_entry *entry)
 {
     atomic_store_explicit(&a->loops->applied_index, entry->index, memory_order_release);
+    atomic_fetch_add_explicit(&a->loops->applied_bytes, raft_payload_slice(entry->payload).len,
+                              memory_order_relaxed);
     a->unsealed = true;
 }
 
@@ -202,8 +204,13 @@ static enum status upkeep(struct applier *a, uint64_t now_ns, bool *more_out)
     bool wanted = atomic_exchange_explicit(&a->loops->seal_wanted, false, memory_order_acquire);
     if (!a->unsealed && !wanted)
         return ST_OK;
+    struct store *store = a->loops->options.store;
     a->next_seal_ns = now_ns + SEAL_CHECK_NS;
-    return store_seal(a->loops->options.store, wanted);
+    enum status sealed = store_seal(store, wanted);
+    struct store_stat stat;
+    if (sealed == ST_OK && store_get_stat(store, &stat) == ST_OK && stat.generation_bytes == 0)
+        a->unsealed = false;
+    return sealed;
 }
 
 uint64_t applier_step(struct applier *a, uint64_t now_ns)

@@ -192,7 +192,8 @@ static uint64_t propose_queue(struct consensus *c, uint64_t now_ns)
         fail_queue(c, API_DISK_FULL);
     if (list_is_empty(&c->queue) || c->leader_seen == 0)
         return again_ns;
-    if (!waves_may_release(&c->waves, now_ns, c->sync_ns, &again_ns))
+    uint64_t sync_ns = atomic_load_explicit(&c->loops->commit_ns, memory_order_relaxed);
+    if (!waves_may_release(&c->waves, now_ns, sync_ns, &again_ns))
         return again_ns;
     while (!list_is_empty(&c->queue) && propose_batch(c, now_ns))
         continue;
@@ -496,7 +497,7 @@ static void note_log(struct consensus *c)
 {
     struct wal_stat stat;
     wal_get_stat(c->wal, &stat);
-    c->sync_ns = stat.commit_ns_median;
+    atomic_store_explicit(&c->loops->commit_ns, stat.commit_ns_median, memory_order_relaxed);
     if (stat.batches_count == c->batches_seen)
         return;
     c->batches_seen = stat.batches_count;

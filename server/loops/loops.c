@@ -68,7 +68,7 @@ uint64_t loops_step(struct loops *loops, uint32_t actor, uint64_t now_ns)
     case ACTOR_WRITER:
         return writer_step(loops, now_ns);
     case ACTOR_PREPARER:
-        return wal_preparer_step(loops->options.wal, now_ns);
+        return preparer_step(loops, now_ns);
     default:
         return reader_step(&loops->readers[actor - ACTOR_READER_FIRST]);
     }
@@ -80,8 +80,7 @@ static enum api_error admit(struct loops *loops, uint64_t bytes)
 {
     if (atomic_load_explicit(&loops->stopping, memory_order_acquire))
         return API_STOPPED;
-    if (atomic_load_explicit(&loops->log_full, memory_order_relaxed) ||
-        store_health(loops->options.store) == ST_NO_SPACE)
+    if (atomic_load_explicit(&loops->log_full, memory_order_relaxed))
         return API_DISK_FULL;
     uint64_t commit = atomic_load_explicit(&loops->commit, memory_order_relaxed);
     uint64_t applied = atomic_load_explicit(&loops->applied_index, memory_order_relaxed);

@@ -55,7 +55,6 @@ struct consensus {
     uint64_t ticket_last;
     uint64_t next_tick_ns;
     uint64_t commit_seen, batches_seen;
-    uint64_t sync_ns; /* median of the log's commits */
     bool campaign_wanted;
     struct raft_log_id durable_sent; /* the newest that was given to apply */
     raft_id leader_seen;
@@ -91,7 +90,10 @@ struct loops {
     atomic_uint_fast64_t next_id;
 
     /* Written by one actor, read by anyone; each value stands for itself. */
-    _Atomic uint64_t leader, term, commit, applied_index;
+    _Atomic uint64_t leader, term, commit, applied_index, applied_bytes;
+    _Atomic uint64_t commit_ns;                        /* median of the log's commits */
+    _Atomic uint64_t writer_sync_ns, preparer_sync_ns; /* when each last waited for the disk */
+    uint64_t checkpoint_bytes; /* the backend writer's: applied_bytes at the last one */
     atomic_bool is_leader, ready, stopping, failed, seal_wanted, log_full;
 
     atomic_uint_fast64_t proposals_open, inbox_calls, inbox_bytes, reads_waiting;
@@ -110,6 +112,7 @@ uint64_t reader_step(struct reader *reader);
 void readers_give(struct loops *loops, struct inbox_node *chain);
 
 uint64_t writer_step(struct loops *loops, uint64_t now_ns);
+uint64_t preparer_step(struct loops *loops, uint64_t now_ns);
 
 /* The one end of every proposal that was let in. */
 void loops_proposal_done(struct loops *loops, struct proposal *proposal, enum api_error error,
