@@ -18,15 +18,18 @@ struct fixture {
     uint16_t port;
     atomic_uint cancels, half_closes, holding, http1_connections;
     atomic_bool gate_closed;
-    _Atomic(struct rpc_call *) held; /* the call of Wait or Hold that came last */
-    char peer[64], api_version[16];  /* of the last Call */
+    struct inbox held; /* calls of Wait, and of Hold once a message */
+    struct inbox_node *held_taken;
+    char peer[64], api_version[16]; /* of the last Call */
     uint64_t time_left_ns;
 };
 extern struct fixture fixture;
 
 int fixture_setup(void **state);
 int fixture_teardown(void **state);
-struct rpc_call *fixture_wait_held(void); /* and takes it */
+/* The next held call, by one thread at a time; NULL: none so far. */
+struct rpc_call *fixture_take_held(void);
+struct rpc_call *fixture_wait_held(void);
 void fixture_wait_cancels(unsigned count);
 unsigned fixture_count_files(void);
 uint64_t fixture_now_ns(void);

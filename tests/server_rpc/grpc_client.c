@@ -101,8 +101,7 @@ static grpc_byte_buffer *buffer_of(struct slice message)
 
 static void take_message(grpc_byte_buffer *buffer, struct grpc_reply *out)
 {
-    out->data = NULL;
-    out->len = 0;
+    grpc_reply_free(out);
     if (buffer == NULL)
         return;
     grpc_byte_buffer_reader reader;
@@ -175,6 +174,7 @@ void grpc_reply_free(struct grpc_reply *reply)
 {
     free(reply->data);
     reply->data = NULL;
+    reply->len = 0;
 }
 
 struct grpc_stream *grpc_stream_open(struct grpc_client *client, const char *path)
@@ -221,7 +221,6 @@ void grpc_stream_end(struct grpc_stream *stream, struct grpc_reply *out)
 {
     grpc_op ops[] = {status_op(stream), headers_op(stream)};
     run(stream, ops, stream->has_headers ? 1 : 2);
-    out->data = NULL;
-    out->len = 0;
+    grpc_reply_free(out);
     end(stream, out);
 }

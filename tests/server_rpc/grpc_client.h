@@ -7,7 +7,8 @@
 struct grpc_client; /* opaque, owned by whoever made it */
 struct grpc_stream;
 
-/* What a call ended with; data is owned by whoever holds the reply. */
+/* What a call ended with, zeroed at first; data is owned by whoever holds the reply, and freed when
+ * the reply is used again. */
 struct grpc_reply {
     enum rpc_code code;
     char text[256];
