@@ -159,6 +159,10 @@ static ProtobufCBinaryData pick_value(struct kv_generator *g, struct arena *aren
 
 /* ---- operations ---- */
 
+/* A put that keeps the value of a key which an open-ended delete of the same transaction has just
+ * removed passes every check of etcd and then ends its process ("unexpected error during txn"). So
+ * the two never meet in one request but in make_fatal_txn(). */
+
 static range_request *make_range(struct kv_generator *g, struct arena *arena)
 {
     range_request *range = need(ARENA_NEW(arena, range_request));
@@ -207,6 +211,9 @@ static put_request *make_put(struct kv_generator *g, struct arena *arena)
         put->value.len = 0;
     if (put->ignore_lease && !g->fresh && !one_in(g, 4))
         put->lease = 0;
+    if (g->has_open_delete)
+        put->ignore_value = put->ignore_lease = false;
+    g->has_keeping_put |= put->ignore_value || put->ignore_lease;
     return put;
 }
 
@@ -217,8 +224,12 @@ static delete_request *make_delete(struct kv_generator *g, struct arena *arena)
     delete->key = pick_key(g, arena);
     if (one_in(g, 3))
         delete->range_end = pick_end(g, arena, delete->key);
-    if (delete->range_end.len == 1 && delete->range_end.data[0] == 0 && !one_in(g, 10))
+    bool is_open = delete->range_end.len == 1 && delete->range_end.data[0] == 0;
+    if (is_open && (!one_in(g, 10) || g->has_keeping_put)) {
         delete->range_end.len = 0; /* deleting nearly everything is done seldom */
+        is_open = false;
+    }
+    g->has_open_delete |= is_open;
     delete->prev_kv = one_in(g, 2);
     return delete;
 }
@@ -325,6 +336,33 @@ static txn_request *make_deep_txn(struct kv_generator *g, struct arena *arena)
     return txn;
 }
 
+/* What ends etcd's process: whether the key exists or not, the answer is an error. */
+static txn_request *make_fatal_txn(struct kv_generator *g, struct arena *arena)
+{
+    txn_request *txn = need(ARENA_NEW(arena, txn_request));
+    etcdserverpb__txn_request__init(txn);
+    txn->n_success = 2;
+    txn->success = need(ARENA_ARRAY(arena, request_op *, 2));
+    for (size_t i = 0; i < 2; i++) {
+        txn->success[i] = need(ARENA_NEW(arena, request_op));
+        etcdserverpb__request_op__init(txn->success[i]);
+    }
+    delete_request *delete = need(ARENA_NEW(arena, delete_request));
+    etcdserverpb__delete_range_request__init(delete);
+    delete->key = bytes_of(arena, "a", 1);
+    delete->range_end = bytes_of(arena, "\0", 1);
+    txn->success[0]->request_case = ETCDSERVERPB__REQUEST_OP__REQUEST_REQUEST_DELETE_RANGE;
+    txn->success[0]->request_delete_range = delete;
+    put_request *put = need(ARENA_NEW(arena, put_request));
+    etcdserverpb__put_request__init(put);
+    put->key = bytes_of(arena, (uint8_t[]){(uint8_t)('a' + below(g, KEY_LETTERS))}, 1);
+    put->ignore_value = one_in(g, 2);
+    put->ignore_lease = !put->ignore_value;
+    txn->success[1]->request_case = ETCDSERVERPB__REQUEST_OP__REQUEST_REQUEST_PUT;
+    txn->success[1]->request_put = put;
+    return txn;
+}
+
 static Etcdserverpb__CompactionRequest *make_compact(struct kv_generator *g, struct arena *arena)
 {
     Etcdserverpb__CompactionRequest *compact =
@@ -394,6 +432,10 @@ static const ProtobufCMessage *make_message(struct kv_generator *g, struct arena
     case KV_DELETE_RANGE:
         return &make_delete(g, arena)->base;
     case KV_TXN:
+        if (one_in(g, 300) && !g->spare_subject) {
+            g->stops_etcd = true;
+            return &make_fatal_txn(g, arena)->base;
+        }
         return one_in(g, 200) ? &make_deep_txn(g, arena)->base : &make_txn(g, arena, 0)->base;
     case KV_COMPACT:
         return &make_compact(g, arena)->base;
@@ -407,6 +449,7 @@ static const ProtobufCMessage *make_message(struct kv_generator *g, struct arena
 struct kv_request kv_request_next(struct kv_generator *generator, struct arena *arena)
 {
     generator->stops_etcd = false;
+    generator->has_open_delete = generator->has_keeping_put = false;
     struct kv_request request = {.method = pick_method(generator)};
     request.message = make_message(generator, arena, request.method);
     size_t len = protobuf_c_message_get_packed_size(request.message);

@@ -19,7 +19,9 @@ struct kv_generator {
     bool fresh;                         /* nothing is written yet: no request that would succeed
                                            in writing is made */
     bool spare_subject;                 /* make nothing that ends etcd's process */
-    bool stops_etcd;                    /* the request at hand holds what ends etcd's process */
+    /* Of the request at hand: a delete to the open end, a put that keeps value or lease. */
+    bool has_open_delete, has_keeping_put;
+    bool stops_etcd; /* the request at hand holds what ends etcd's process */
 };
 
 struct kv_request {
