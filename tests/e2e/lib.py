@@ -32,9 +32,14 @@ def skip(why):
     sys.exit(SKIPPED)
 
 
+def find_program(name):
+    """The path of an installed program, or None."""
+    return name if os.path.isabs(name) and os.access(name, os.X_OK) else shutil.which(name)
+
+
 def need_program(name):
     """The path of an installed program, or the end of the driver as skipped."""
-    path = name if os.path.isabs(name) and os.access(name, os.X_OK) else shutil.which(name)
+    path = find_program(name)
     if path is None:
         skip(f"'{name}' is not installed")
     return path
