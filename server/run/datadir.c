@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <libgen.h>
 #include <stdarg.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -68,6 +69,16 @@ static enum status sync_directory(const char *path)
     enum status st = failed == 0 ? ST_OK : status_of_errno(errno);
     close(fd);
     return st;
+}
+
+/* Makes the directory's own name durable: without it a power cut can take all that is in it. A
+ * parent that we may not read is its owner's to care for. */
+static enum status sync_parent(const char *path)
+{
+    char copy[PATH_MAX];
+    snprintf(copy, sizeof(copy), "%s", path);
+    const char *parent = dirname(copy);
+    return access(parent, R_OK) == 0 ? sync_directory(parent) : ST_OK;
 }
 
 /* ---- FORMAT ---- */
@@ -305,7 +316,11 @@ enum status datadir_commit(struct datadir *d, char *why, size_t why_bytes)
         !join(final, sizeof(final), d->root, "member"))
         return explain(ST_INVALID, why, why_bytes, "the path of data directory '%s' is too long",
                        d->root);
-    enum status st = write_durable_file(path, text, length);
+    enum status st = sync_parent(d->root);
+    if (st == ST_OK && d->wal_is_apart)
+        st = sync_parent(d->wal);
+    if (st == ST_OK)
+        st = write_durable_file(path, text, length);
     if (st == ST_OK)
         st = sync_directory(d->member);
     if (st == ST_OK && rename(d->member, final) != 0)
