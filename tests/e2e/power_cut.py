@@ -156,7 +156,7 @@ def rounds(args, checks, backend, seed):
             if not checks.equal(code, 0, f"{what}, after the cut: {text}"):
                 print(server.log_tail())
                 break
-        mood = rng.choice(("mix", "mix", "drop", "keep"))
+        mood = "drop" if number == 1 else rng.choice(("mix", "mix", "drop", "keep"))  # a new member: all names are new
         count, fate = cut_round(args, disk, server, state, rng, mood)
         acknowledged += count
         print(f"{what}: {count} writes acknowledged; {mood}: {fate}", flush=True)
