@@ -22,6 +22,7 @@
 #include "storage/limits.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <lmdb.h>
 #include <stdatomic.h>
 #include <sys/stat.h>
@@ -32,8 +33,10 @@ struct lmdb_backend {
     struct backend base;
     MDB_env *env;
     MDB_dbi dbis[BUCKETS_COUNT + 1];
-    MDB_txn *txn; /* the open write transaction, or NULL */
-    char *path;   /* owned */
+    MDB_txn *txn;             /* the open write transaction, or NULL */
+    char *path;               /* owned */
+    uint64_t txn_bytes;       /* what the open transaction may add to the file at most */
+    uint64_t allocated_bytes; /* of the file, with blocks behind them */
     uint64_t mark_index, durable_index;
     struct buf mark_bytes;                       /* scratch */
     _Atomic uint64_t commits_count, syncs_count; /* relaxed: figures */
@@ -159,6 +162,7 @@ static void lmdb_abort(struct backend *backend)
     struct lmdb_backend *lmdb = lmdb_of(backend);
     mdb_txn_abort(lmdb->txn); /* NULL is fine */
     lmdb->txn = NULL;
+    lmdb->txn_bytes = 0;
 }
 
 static enum status begin(struct lmdb_backend *lmdb)
@@ -167,12 +171,22 @@ static enum status begin(struct lmdb_backend *lmdb)
                              : status_from_lmdb(mdb_txn_begin(lmdb->env, NULL, 0, &lmdb->txn));
 }
 
+/* What an operation may add to the file: a record and its share of split pages; in the small
+ * buckets, whose keys come in any order, a path of copied pages. */
+static uint64_t growth_of(const struct backend_op *op)
+{
+    uint64_t record_bytes = 2 * (op->key.len + op->value.len) + GROWTH_BYTES_RECORD;
+    return op->bucket == BUCKET_KEY ? record_bytes : record_bytes + GROWTH_BYTES_PATH;
+}
+
 static enum status lmdb_apply(struct backend *backend, const struct backend_op *ops, size_t count)
 {
     struct lmdb_backend *lmdb = lmdb_of(backend);
     enum status st = begin(lmdb);
     for (size_t i = 0; i < count && st == ST_OK; i++)
         st = apply_one(lmdb, &ops[i]);
+    for (size_t i = 0; i < count; i++)
+        lmdb->txn_bytes += growth_of(&ops[i]);
     if (st != ST_OK)
         lmdb_abort(backend);
     return st;
@@ -198,15 +212,76 @@ static enum status sync_all(struct lmdb_backend *lmdb)
     return ST_OK;
 }
 
+/* Free pages: the lists in LMDB's own database of them, each headed by its length. */
+static enum status count_free_pages(MDB_txn *txn, uint64_t *out)
+{
+    *out = 0;
+    MDB_cursor *cursor;
+    int rc = mdb_cursor_open(txn, /* the free list= */ 0, &cursor);
+    if (rc != MDB_SUCCESS)
+        return status_from_lmdb(rc);
+    MDB_val key, data;
+    while ((rc = mdb_cursor_get(cursor, &key, &data, MDB_NEXT)) == MDB_SUCCESS) {
+        size_t pages;
+        if (data.mv_size < sizeof(pages))
+            break;
+        memcpy(&pages, data.mv_data, sizeof(pages));
+        *out += pages;
+    }
+    mdb_cursor_close(cursor);
+    return rc == MDB_NOTFOUND ? ST_OK : ST_CORRUPT;
+}
+
+/* Makes the file large enough for the open transaction before LMDB writes it. LMDB reports a write
+ * cut short by a full disk as an i/o error, which would be fatal; room that was allocated cannot
+ * run out. */
+static enum status reserve_room(struct lmdb_backend *lmdb)
+{
+    MDB_envinfo info;
+    MDB_stat pages;
+    mdb_filehandle_t fd;
+    mdb_env_info(lmdb->env, &info);
+    mdb_env_stat(lmdb->env, &pages);
+    if (mdb_env_get_fd(lmdb->env, &fd) != MDB_SUCCESS)
+        return ST_IO;
+    uint64_t growth = lmdb->txn_bytes + GROWTH_BYTES_COMMIT;
+    uint64_t wanted = ((uint64_t)info.me_last_pgno + 1) * pages.ms_psize + growth;
+    if (wanted <= lmdb->allocated_bytes)
+        return ST_OK;
+    uint64_t ahead = max_u64(min_u64(wanted + GROWTH_BYTES_AHEAD, info.me_mapsize), wanted);
+    int failed = fallocate(fd, 0, 0, (off_t)ahead);
+    if (failed != 0 && errno == ENOSPC) {
+        ahead = wanted;
+        failed = fallocate(fd, 0, 0, (off_t)ahead);
+    }
+    if (failed == 0) {
+        lmdb->allocated_bytes = ahead;
+        return ST_OK;
+    }
+    if (errno == EOPNOTSUPP)
+        return ST_OK; /* such file systems give no promise: LMDB's own error has to do */
+    if (errno != ENOSPC && errno != EDQUOT)
+        return ST_IO;
+    /* Pages that deletions freed are taken before the file grows. */
+    uint64_t free_count = 0;
+    enum status st = count_free_pages(lmdb->txn, &free_count);
+    if (st != ST_OK)
+        return st;
+    return free_count * pages.ms_psize >= growth ? ST_OK : ST_NO_SPACE;
+}
+
 static enum status end_transaction(struct lmdb_backend *lmdb, const struct store_mark *mark)
 {
     enum status st = mark == NULL ? ST_OK : put_mark(lmdb, mark);
+    if (st == ST_OK)
+        st = reserve_room(lmdb);
     if (st != ST_OK) {
         lmdb_abort(&lmdb->base);
         return st;
     }
     int rc = mdb_txn_commit(lmdb->txn);
     lmdb->txn = NULL; /* gone in any case */
+    lmdb->txn_bytes = 0;
     if (rc != MDB_SUCCESS)
         return status_from_lmdb(rc);
     atomic_fetch_add_explicit(&lmdb->commits_count, 1, memory_order_relaxed);
@@ -490,32 +565,9 @@ static enum status lmdb_cursor_last(struct backend_cursor *base, struct slice *k
 
 /* ---- upkeep ---- */
 
-/* Free pages: the lists in LMDB's own database of them, each headed by its length. */
-static enum status count_free_pages(MDB_txn *txn, uint64_t *out)
-{
-    *out = 0;
-    MDB_cursor *cursor;
-    int rc = mdb_cursor_open(txn, /* the free list= */ 0, &cursor);
-    if (rc != MDB_SUCCESS)
-        return status_from_lmdb(rc);
-    MDB_val key, data;
-    while ((rc = mdb_cursor_get(cursor, &key, &data, MDB_NEXT)) == MDB_SUCCESS) {
-        size_t pages;
-        if (data.mv_size < sizeof(pages))
-            break;
-        memcpy(&pages, data.mv_data, sizeof(pages));
-        *out += pages;
-    }
-    mdb_cursor_close(cursor);
-    return rc == MDB_NOTFOUND ? ST_OK : ST_CORRUPT;
-}
-
 static enum status lmdb_stat(struct backend *backend, struct backend_stat *out)
 {
     struct lmdb_backend *lmdb = lmdb_of(backend);
-    struct stat file;
-    if (stat(lmdb->path, &file) != 0)
-        return ST_IO;
     MDB_txn *txn;
     enum status st = status_from_lmdb(mdb_txn_begin(lmdb->env, NULL, MDB_RDONLY, &txn));
     if (st != ST_OK)
@@ -529,7 +581,7 @@ static enum status lmdb_stat(struct backend *backend, struct backend_stat *out)
     mdb_txn_abort(txn);
     uint64_t all_count = (uint64_t)info.me_last_pgno + 1;
     *out = (struct backend_stat){
-        .size_bytes = (uint64_t)file.st_size,
+        .size_bytes = all_count * pages.ms_psize, /* the file may be allocated ahead of it */
         .in_use_bytes = (all_count - min_u64(free_count, all_count)) * pages.ms_psize,
         .commits_count = atomic_load_explicit(&lmdb->commits_count, memory_order_relaxed),
         .syncs_count = atomic_load_explicit(&lmdb->syncs_count, memory_order_relaxed)};

@@ -192,7 +192,7 @@ static void fill(uint64_t transactions)
 static void damage_a_value(void)
 {
     static const char *const suffixes[] = {"", "-wal"};
-    static uint8_t bytes[8 << 20];
+    static uint8_t bytes[32 << 20];
     uint32_t damaged = 0;
     for (size_t i = 0; i < 2; i++) {
         char file[80];
