@@ -26,6 +26,7 @@
 #include <lmdb.h>
 #include <stdatomic.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 
 #define PRIVATE_DBI BUCKETS_COUNT
 
@@ -232,6 +233,16 @@ static enum status count_free_pages(MDB_txn *txn, uint64_t *out)
     return rc == MDB_NOTFOUND ? ST_OK : ST_CORRUPT;
 }
 
+/* How far ahead of need the file may be allocated: a small part of what is free, the log lives
+ * there too. */
+static uint64_t room_ahead(int fd)
+{
+    struct statvfs disk;
+    if (fstatvfs(fd, &disk) != 0)
+        return 0;
+    return min_u64((uint64_t)disk.f_bavail * disk.f_frsize / GROWTH_SHARE, GROWTH_BYTES_AHEAD);
+}
+
 /* Makes the file large enough for the open transaction before LMDB writes it. LMDB reports a write
  * cut short by a full disk as an i/o error, which would be fatal; room that was allocated cannot
  * run out. */
@@ -248,7 +259,7 @@ static enum status reserve_room(struct lmdb_backend *lmdb)
     uint64_t wanted = ((uint64_t)info.me_last_pgno + 1) * pages.ms_psize + growth;
     if (wanted <= lmdb->allocated_bytes)
         return ST_OK;
-    uint64_t ahead = max_u64(min_u64(wanted + GROWTH_BYTES_AHEAD, info.me_mapsize), wanted);
+    uint64_t ahead = max_u64(min_u64(wanted + room_ahead(fd), info.me_mapsize), wanted);
     int failed = fallocate(fd, 0, 0, (off_t)ahead);
     if (failed != 0 && errno == ENOSPC) {
         ahead = wanted;

@@ -37,12 +37,15 @@
 #define SMALL_MAP_LEVELS 16U        /* skip list: 4^16 records */
 
 /* ---- backend ---- */
-#define GROWTH_BYTES_RECORD 128U       /* of an LMDB file, by one record besides its bytes */
-#define GROWTH_BYTES_PATH (16U << 10)  /* by the pages from the root to a record */
-#define GROWTH_BYTES_COMMIT (1U << 20) /* by a commit besides its records: free list, mark, roots \
-                                        */
-#define GROWTH_BYTES_AHEAD (16ULL << 20) /* allocated beyond need, as etcd grows its file */
-#define CONF_STATE_BYTES_MAX 65536U      /* an encoded configuration of 64 members is 3 KiB */
+#define GROWTH_BYTES_RECORD 128U      /* of an LMDB file, by one record besides its bytes */
+#define GROWTH_BYTES_PATH (16U << 10) /* by the pages from the root to a record */
+#define GROWTH_BYTES_COMMIT                                               \
+    (1U << 20) /* by a commit besides its records: free list, mark, roots \
+                */
+#define GROWTH_BYTES_AHEAD \
+    (16ULL << 20)                   /* allocated beyond need, as etcd grows its file; at most */
+#define GROWTH_SHARE 8U             /* this part of the free space */
+#define CONF_STATE_BYTES_MAX 65536U /* an encoded configuration of 64 members is 3 KiB */
 
 #define LMDB_READERS_MAX 1024U               /* open snapshots, old sets on loan included */
 #define LMDB_MAP_BYTES_DEFAULT (64ULL << 30) /* address space, when no limit is given */

@@ -11,7 +11,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#define PROBE_FILE "probe.tmp"
+#define PROBE_FILE "probe" /* it stays: on a full disk the next start could not make it again */
 #define MAGIC_ZFS 0x2fc12fc1
 #define MAGIC_BCACHEFS 0xca451a4e
 
@@ -72,9 +72,6 @@ static enum status probe(struct disk *disk, const char *dir)
     if (st == ST_OK) {
         st = probe_write(disk, file, block);
         disk_close(file);
-        enum status removed = disk_remove(disk, path);
-        if (st == ST_OK)
-            st = removed;
     }
     free(block);
     return st;

@@ -152,9 +152,14 @@ static enum status size_wanted(struct wal *wal, uint64_t *out)
     enum status st = disk_space(wal->disk, wal->dir, &free_bytes);
     if (st != ST_OK)
         return st;
+    uint64_t least = max_u64(bytes_least(wal), atomic_load(&p->need_bytes));
+    if (p->spares_count == 0 && free_bytes < least + wal->reserve_bytes)
+        return ST_NO_SPACE; /* the store must be able to commit, which is what frees segments */
+    if (p->spares_count == 0)
+        bytes = min_u64(bytes, free_bytes - wal->reserve_bytes);
     uint64_t share = free_bytes / WAL_SEGMENT_SPACE_SHARE / WAL_BLOCK_BYTES * WAL_BLOCK_BYTES;
-    bytes = max_u64(min_u64(bytes, share), bytes_least(wal));
-    *out = max_u64(bytes, atomic_load(&p->need_bytes));
+    bytes = min_u64(bytes, share) / WAL_BLOCK_BYTES * WAL_BLOCK_BYTES;
+    *out = max_u64(bytes, least);
     return ST_OK;
 }
 

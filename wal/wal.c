@@ -33,6 +33,7 @@ static enum status wal_new(const struct wal_options *options, struct wal **out)
     wal->segment_bytes_first = options->segment_bytes_first;
     if (wal->segment_bytes_first == 0)
         wal->segment_bytes_first = WAL_SEGMENT_BYTES_FIRST;
+    wal->reserve_bytes = options->reserve_bytes;
     wal->segment_bytes_max = options->segment_bytes_max;
     if (wal->segment_bytes_max == 0)
         wal->segment_bytes_max = WAL_SEGMENT_BYTES_MAX;

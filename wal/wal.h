@@ -30,6 +30,8 @@ struct wal_options {
                                       another term there is damage */
     uint64_t segment_bytes_first;  /* 0: the default (4 MiB); multiples of DISK_BLOCK_BYTES */
     uint64_t segment_bytes_max;    /* 0: the default (64 MiB) */
+    uint64_t reserve_bytes; /* of the disk, left to the store that shares it: a new segment is
+                               made only while this much stays free */
 };
 
 /* What recovery found, in words for the operator when it refuses. */

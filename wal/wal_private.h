@@ -70,7 +70,7 @@ struct wal {
     const struct clock *clock; /* borrowed */
     char *dir;                 /* owned */
     uint64_t life_id;
-    uint64_t segment_bytes_first, segment_bytes_max;
+    uint64_t segment_bytes_first, segment_bytes_max, reserve_bytes;
     enum status status; /* sticky: ST_OK, ST_IO */
 
     struct list_node segments;   /* oldest first; the last one is current unless that is NULL */

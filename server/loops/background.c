@@ -43,6 +43,15 @@ uint64_t writer_step(struct loops *loops, uint64_t now_ns)
         loops_fail(loops, st, "backend writer");
         return UINT64_MAX;
     }
+    /* A full disk waits for the log to shrink, the log for the store to be durable: no time for one
+     * commit more. */
+    if (atomic_load_explicit(&loops->log_full, memory_order_acquire)) {
+        st = store_writer_flush(store);
+        if (status_is_fatal(st)) {
+            loops_fail(loops, st, "backend writer");
+            return UINT64_MAX;
+        }
+    }
     if (!worked)
         return store_writer_deadline_ns(store);
     uint64_t end_ns = clock_monotonic_ns(loops->options.clock);

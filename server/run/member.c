@@ -18,6 +18,8 @@
 #include <errno.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #define WINDOW_ENTRIES_MAX 5000U
@@ -26,6 +28,9 @@
     (64ULL << 30) /* address space for the backend's file; costs nothing until used */
 #define READ_BATCH_ENTRIES 1024U
 #define READ_BATCH_BYTES (8U << 20)
+#define RESERVE_BYTES_MAX (64ULL << 20) /* of a disk, for the store: four generations */
+#define RESERVE_SHARE 4U                /* of a small disk at most this part */
+#define PUBLISH_RETRY_MS 200
 #define STOP_WAIT_NS NS_PER_S /* for requests in the log to complete */
 #define ACTORS_MAX (ACTOR_READER_FIRST + 16U)
 
@@ -116,6 +121,18 @@ static enum status append_durably(struct wal *wal, const struct wal_append *appe
     return st == ST_OK ? wal_finish(wal) : st;
 }
 
+/* Where log and store share a disk, the log leaves the store room for its next commits: they are
+ * what frees the log. */
+static uint64_t store_reserve_bytes(const struct member *m)
+{
+    struct stat log, store;
+    struct statvfs disk;
+    if (stat(m->datadir.wal, &log) != 0 || stat(m->datadir.member, &store) != 0 ||
+        log.st_dev != store.st_dev || statvfs(m->datadir.wal, &disk) != 0)
+        return 0;
+    return min_u64((uint64_t)disk.f_blocks * disk.f_frsize / RESERVE_SHARE, RESERVE_BYTES_MAX);
+}
+
 static struct wal_options log_options(struct member *m, bool create, struct raft_log_id mark)
 {
     return (struct wal_options){.disk = m->disk,
@@ -124,7 +141,8 @@ static struct wal_options log_options(struct member *m, bool create, struct raft
                                 .dir = m->datadir.wal,
                                 .life_id = m->datadir.format.life_id,
                                 .create = create,
-                                .store_mark = mark};
+                                .store_mark = mark,
+                                .reserve_bytes = store_reserve_bytes(m)};
 }
 
 #define MEMBER_JSON_BYTES_MAX (1U << 20)
@@ -556,21 +574,34 @@ enum status member_open(const struct member_options *options, struct member **ou
                            .client_urls = options->client_urls,
                            .client_urls_count = options->client_urls_count,
                            .timeout_ns = 5 * NS_PER_S + 2 * options->election_ms * NS_PER_MS,
-                           .done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
-    publisher_start(&m->publisher);
+                           .event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
     *out = m;
     return ST_OK;
 }
 
+/* Waits until a descriptor is readable or the time is up; true when it is stop_fd. */
+static bool pause_for(int event_fd, int stop_fd, int timeout_ms)
+{
+    struct pollfd fds[2] = {{.fd = stop_fd, .events = POLLIN}, {.fd = event_fd, .events = POLLIN}};
+    return poll(fds, event_fd < 0 ? 1 : 2, timeout_ms) > 0 && (fds[0].revents & POLLIN) != 0;
+}
+
 enum status member_wait_ready(struct member *member, int stop_fd)
 {
-    while (!atomic_load_explicit(&member->publisher.published, memory_order_acquire)) {
-        struct pollfd fds[2] = {{.fd = member->publisher.done_fd, .events = POLLIN},
-                                {.fd = stop_fd, .events = POLLIN}};
-        if (poll(fds, 2, -1) > 0 && (fds[1].revents & POLLIN) != 0)
+    struct publisher *p = &member->publisher;
+    for (;;) {
+        uint64_t count;
+        ssize_t got = read(p->event_fd, &count, sizeof(count));
+        (void)got; /* empty: the time was up */
+        if (atomic_load(&p->state) == PUBLISHER_DONE)
+            return ST_OK;
+        publisher_step(p);
+        if (pause_for(p->event_fd, stop_fd, PUBLISH_RETRY_MS))
+            return ST_CANCELED;
+        /* Back where it was: it failed. A full disk is not asked again at once. */
+        if (atomic_load(&p->state) == PUBLISHER_IDLE && pause_for(-1, stop_fd, PUBLISH_RETRY_MS))
             return ST_CANCELED;
     }
-    return ST_OK;
 }
 
 /* Requests that are in the log complete, for a while; then the store takes what was applied, so
@@ -615,8 +646,8 @@ void member_close(struct member *m)
     lock_free(m->lock);
     for (uint32_t i = 0; i < m->threads_count; i++)
         thread_deinit(&m->threads[i].thread);
-    if (m->publisher.done_fd > 0)
-        close(m->publisher.done_fd);
+    if (m->publisher.event_fd > 0)
+        close(m->publisher.event_fd);
     datadir_close(&m->datadir);
     free(m);
 }

@@ -9,68 +9,57 @@
 
 #define CLUSTER_VERSION "3.5.0"
 
-static void propose(struct publisher *p, struct proposal *proposal, struct raft_payload *payload,
-                    void (*done)(struct proposal *, enum api_error, struct slice))
+static void set_state(struct publisher *p, enum publisher_state state)
 {
-    *proposal = (struct proposal){
+    atomic_store(&p->state, (int)state);
+    uint64_t one = 1;
+    ssize_t written = write(p->event_fd, &one, sizeof(one));
+    (void)written; /* a full counter is readable all the same */
+}
+
+/* On the apply or the consensus actor: it only notes what happened, the next step acts on it. */
+static void proposal_done(struct proposal *proposal, enum api_error error, struct slice response)
+{
+    (void)response;
+    struct publisher *p = CONTAINER_OF(proposal, struct publisher, proposal);
+    if (error == API_OK) {
+        bool versioned = atomic_load(&p->state) == PUBLISHER_VERSIONED;
+        set_state(p, versioned ? PUBLISHER_DONE : PUBLISHER_PUBLISHED);
+        return;
+    }
+    if (error != API_STOPPED)
+        log_warn("failed to publish local member to cluster through raft; trying again",
+                 LOG_STR("error", api_error_text(error)));
+    set_state(p, PUBLISHER_IDLE);
+}
+
+static void propose(struct publisher *p, enum publisher_state state, struct raft_payload *payload)
+{
+    if (payload == NULL)
+        return; /* no memory: tried again at the next step */
+    atomic_store(&p->state, (int)state);
+    p->proposal = (struct proposal){
         .request = {.kind = REQUEST_PROPOSAL,
                     .deadline_ns = clock_monotonic_ns(clock_real()) + p->timeout_ns},
         .payload = payload,
-        .done = done};
-    loops_propose(p->loops, proposal);
+        .done = proposal_done};
+    loops_propose(p->loops, &p->proposal);
 }
 
-static void propose_version(struct publisher *p);
-static void propose_publish(struct publisher *p);
-
-static void version_done(struct proposal *proposal, enum api_error error, struct slice response)
+void publisher_step(struct publisher *p)
 {
-    (void)response;
-    struct publisher *p = CONTAINER_OF(proposal, struct publisher, version);
-    if (error != API_OK && error != API_STOPPED)
-        propose_version(p);
-}
-
-static void propose_version(struct publisher *p)
-{
+    int state = atomic_load(&p->state);
+    uint64_t id = loops_next_id(p->loops);
     char version[VERSION_TEXT_BYTES];
+    if (state == PUBLISHER_IDLE)
+        propose(
+            p, PUBLISHER_PROPOSED,
+            machine_publish_payload(p->machine, id, p->name, p->client_urls, p->client_urls_count));
+    if (state != PUBLISHER_PUBLISHED)
+        return;
     machine_cluster_version(p->machine, version);
     if (strcmp(version, CLUSTER_VERSION) == 0)
-        return;
-    struct raft_payload *payload =
-        machine_version_payload(loops_next_id(p->loops), CLUSTER_VERSION);
-    if (payload != NULL)
-        propose(p, &p->version, payload, version_done);
-}
-
-static void publish_done(struct proposal *proposal, enum api_error error, struct slice response)
-{
-    (void)response;
-    struct publisher *p = CONTAINER_OF(proposal, struct publisher, publish);
-    if (error == API_STOPPED)
-        return;
-    if (error != API_OK) {
-        log_warn("failed to publish local member to cluster through raft; trying again",
-                 LOG_STR("error", api_error_text(error)));
-        propose_publish(p);
-        return;
-    }
-    atomic_store_explicit(&p->published, true, memory_order_release);
-    uint64_t one = 1;
-    ssize_t written = write(p->done_fd, &one, sizeof(one));
-    (void)written;
-    propose_version(p);
-}
-
-static void propose_publish(struct publisher *p)
-{
-    struct raft_payload *payload = machine_publish_payload(
-        p->machine, loops_next_id(p->loops), p->name, p->client_urls, p->client_urls_count);
-    if (payload != NULL)
-        propose(p, &p->publish, payload, publish_done);
-}
-
-void publisher_start(struct publisher *publisher)
-{
-    propose_publish(publisher);
+        set_state(p, PUBLISHER_DONE);
+    else
+        propose(p, PUBLISHER_VERSIONED, machine_version_payload(id, CLUSTER_VERSION));
 }

@@ -1,30 +1,36 @@
 /* server/run/publish.h - what a member says of itself once the cluster has a leader: its name and
- * client URLs, and, from the leader, the cluster's version. A member is ready when its own publish
- * entry is applied. */
+ * client URLs, and, being the leader, the cluster's version. A member is ready when both entries
+ * are applied. */
 #ifndef SERVER_RUN_PUBLISH_H
 #define SERVER_RUN_PUBLISH_H
 #include "server/loops/request.h"
 
 #include <stdatomic.h>
-#include <stdbool.h>
 #include <stdint.h>
 
 struct machine;
 
 struct publisher {
-    struct proposal publish, version;
+    struct proposal proposal; /* the one under way */
     struct loops *loops;
     struct machine *machine;
     const char *name;
     const char *const *client_urls;
     uint32_t client_urls_count;
     uint64_t timeout_ns;
-    int done_fd; /* eventfd, readable once published */
-    atomic_bool published;
+    int event_fd;      /* readable when the state has changed */
+    _Atomic int state; /* enum publisher_state */
 };
 
-/* Proposes; tries again after each time-out until it is applied. The publisher's memory and all it
- * borrows stay until the loops are freed. Without memory for the proposal the member simply never
- * gets ready. */
-void publisher_start(struct publisher *publisher);
+enum publisher_state {
+    PUBLISHER_IDLE,      /* nothing under way */
+    PUBLISHER_PROPOSED,  /* the member's attributes are */
+    PUBLISHER_PUBLISHED, /* they are applied */
+    PUBLISHER_VERSIONED, /* the cluster's version is under way */
+    PUBLISHER_DONE,
+};
+
+/* Proposes what is due, unless it is under way. The caller calls it again when event_fd is
+ * readable, after a pause. Everything is borrowed and stays until the loops are freed. */
+void publisher_step(struct publisher *publisher);
 #endif

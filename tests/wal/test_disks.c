@@ -307,6 +307,9 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     (void)state;
+    char probe[sizeof(dir) + 8];
+    snprintf(probe, sizeof(probe), "%s/probe", dir);
+    unlink(probe);
     return rmdir(dir);
 }
 
