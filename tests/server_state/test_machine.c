@@ -559,8 +559,8 @@ static void test_machine_passes_over_other_v2_requests(void **state)
 {
     struct harness *h = *state;
     static const char *const requests[] = {"\x12\x04SYNC", "\x12\x03PUT\x1a\x02/1\"\x01x",
-                                           "\x12\x06"
-                                           "DELETE\x1a\x02/1"};
+                                           ("\x12\x06"
+                                            "DELETE\x1a\x02/1")};
     for (size_t i = 0; i < 3; i++) {
         struct machine_result result =
             harness_apply_data(h, slice_from_str(requests[i]), &h->arena);
