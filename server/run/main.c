@@ -153,17 +153,23 @@ static void wait_for_signal(int signal_fd)
              LOG_STR("signal", info.ssi_signo == SIGINT ? "interrupt" : "terminated"));
 }
 
-static void serve(struct program *p)
+/* The exit code. */
+static int serve(struct program *p)
 {
     const struct config_urls *urls = &p->config.listen_client_urls;
-    if (member_wait_ready(p->member, p->signal_fd) != ST_OK || !open_front(p))
-        return;
+    if (member_wait_ready(p->member, p->signal_fd) != ST_OK) { /* only a signal ends the wait */
+        wait_for_signal(p->signal_fd);
+        return 0;
+    }
+    if (!open_front(p))
+        return 1;
     log_info("ready to serve client requests");
     for (uint32_t i = 0; i < urls->count; i++)
         log_info("serving client traffic insecurely; this is strongly discouraged!",
                  LOG_STR("traffic", "grpc+http"), LOG_STR("address", urls->texts[i]));
     notify_ready();
     wait_for_signal(p->signal_fd);
+    return 0;
 }
 
 static void stop(struct program *p)
@@ -183,11 +189,10 @@ static int run(struct program *p)
         stop(p);
         return 1;
     }
-    serve(p);
-    bool served = p->front != NULL;
+    int code = serve(p);
     stop(p);
     log_info("closed cleat server", LOG_STR("data-dir", p->config.data_dir));
-    return served ? 0 : 1;
+    return code;
 }
 
 int main(int argc, char **argv)
