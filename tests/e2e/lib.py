@@ -181,7 +181,7 @@ class Server:
                        f"{self.binary} healthy; its log ends:\n{self.log_tail()}")
             if self.is_alive():
                 return self
-            if attempts_left == 0 or b"address already in use" not in self.log(log_start):
+            if attempts_left == 0 or b"address already in use" not in self.log(log_start).lower():
                 raise RuntimeError(f"{self.binary} ended with {self.process.returncode}:\n"
                                    f"{self.log_tail()}")
             if is_first:
