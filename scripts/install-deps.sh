@@ -11,12 +11,12 @@ run_packages="
     libgrpc-dev libprotobuf-c-dev protobuf-c-compiler
     liblmdb-dev libsqlite3-dev liburing-dev libxxhash-dev
     libssl-dev libmicrohttpd-dev libjansson-dev libyaml-dev libcrypt-dev
-    libcmocka-dev libfuse3-dev libseccomp-dev
+    python3 libcmocka-dev libfuse3-dev libseccomp-dev
     etcd-client"
 test_packages="
     clang clang-format clang-tidy cppcheck llvm libclang-rt-14-dev
     etcd-server nghttp2-client fuse3 e2fsprogs mount util-linux
-    python3 curl procps git"
+    curl procps git"
 
 packages="$run_packages $test_packages"
 check_only=false
