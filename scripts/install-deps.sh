@@ -1,31 +1,45 @@
 #!/bin/sh
 # Installs the Debian 12 packages that are missing; does nothing, and needs no network, when none is.
 #
-#   scripts/install-deps.sh [run|test]   run: to build and start cleat; test (default): that and
-#                                        what the tests and lint need
+#   scripts/install-deps.sh [run|test|cross]
+#                    run: to build and start cleat; test (default): that and what the tests and
+#                    lint need; cross: to build and test for aarch64
 #   scripts/install-deps.sh --check      installs nothing; prints what is missing, exit 1 if any
+#   scripts/install-deps.sh --libraries  installs nothing; names what cleat is linked with
 set -eu
 
-run_packages="
-    gcc libc6-dev cmake ninja-build pkg-config
-    libgrpc-dev libprotobuf-c-dev protobuf-c-compiler
+libraries="
+    libc6-dev
+    libgrpc-dev libprotobuf-c-dev
     liblmdb-dev libsqlite3-dev liburing-dev libxxhash-dev
     libssl-dev libmicrohttpd-dev libjansson-dev libyaml-dev libcrypt-dev
-    python3 libcmocka-dev libfuse3-dev libseccomp-dev
+    libcmocka-dev libfuse3-dev libseccomp-dev"
+run_packages="
+    gcc cmake ninja-build pkg-config python3 protobuf-c-compiler
+    $libraries
     etcd-client"
 test_packages="
     clang clang-format clang-tidy cppcheck llvm libclang-rt-14-dev
     etcd-server nghttp2-client fuse3 e2fsprogs mount util-linux
     curl procps git"
+cross_packages="
+    gcc-aarch64-linux-gnu qemu-user
+    cmake ninja-build pkg-config python3 protobuf-c-compiler"
 
 packages="$run_packages $test_packages"
 check_only=false
 case "${1:-test}" in
 run) packages=$run_packages ;;
 test) ;;
+cross) packages=$cross_packages ;;
 --check) check_only=true ;;
+--libraries)
+    # shellcheck disable=SC2086 # a list of words
+    printf '%s\n' $libraries
+    exit 0
+    ;;
 *)
-    sed -n '2,7s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,9s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac
