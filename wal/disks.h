@@ -11,10 +11,11 @@ enum disk_kind {
     DISK_KIND_FDATASYNC, /* a thread with pwrite and fdatasync */
 };
 
-/* Probes kind (or each in turn) by a real 4 KiB durable write to a scratch file in dir. why (at
- * least 256 bytes) says what was chosen and why the better ones were not: "io_uring refused
- * (EPERM), using pwritev2 with O_DIRECT". Errors: ST_UNSUPPORTED (a forced kind does not work
- * here), ST_NO_SPACE, ST_IO. */
+/* AUTO takes io_uring only where one device command makes a write durable (forced unit access or no
+ * volatile cache; docs/architecture.md, "which disk"). Probes kind (or each in turn) by a real 4
+ * KiB durable write to a scratch file in dir. why (at least 256 bytes) says what was chosen and why
+ * the better ones were not: "io_uring refused (EPERM), using pwritev2 with O_DIRECT". Errors:
+ * ST_UNSUPPORTED (a forced kind does not work here), ST_NO_SPACE, ST_IO. */
 CHECKED enum status disk_open_real(enum disk_kind kind, const char *dir, struct disk **out,
                                    char *why, size_t why_bytes);
 

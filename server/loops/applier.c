@@ -120,6 +120,7 @@ static enum status apply_normal(struct applier *a, const struct raft_entry *entr
                                    awaited ? proposal->request.call->arena : NULL, &result);
     if (st != ST_OK || proposal == NULL)
         return st;
+    proposal->answer_now = a->answer_now;
     if (result.wait_for_compaction)
         hold_compaction(a, proposal, &result);
     else
@@ -173,6 +174,7 @@ static void begin_work(struct applier *a, struct work *work)
 {
     a->current = work;
     a->next_entry = 0;
+    a->answer_now = work->proposals_count <= ANSWERS_NOW_MAX;
     store_set_durable(a->loops->options.store, work->durable.index, work->durable.term);
     take_reads(a, work);
 }

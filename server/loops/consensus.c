@@ -277,6 +277,7 @@ static enum status match_proposals(struct consensus *c, struct work *work)
                 proposal->term == apply->entries[i].term) {
                 list_remove(&proposal->request.waiting);
                 work->proposals[i] = proposal;
+                work->proposals_count++;
                 break;
             }
             fail_proposal(c, proposal, API_LEADER_CHANGED);

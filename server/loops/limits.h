@@ -10,6 +10,8 @@
     4096U /* proposals in one raft_propose(): bounds the step, not the group commit */
 #define APPLY_STEP_ENTRIES_MAX 512U /* entries between two looks at the clock and the inbox */
 #define READERS_MAX 16U             /* reader threads */
+#define ANSWERS_NOW_MAX \
+    4U /* answers that apply sends itself; each is about 7 us, a wake-up 5 to 50 */
 #define SEAL_CHECK_NS \
     (100 * NS_PER_MS) /* how often an idle applier asks whether its generation is old enough */
 #endif

@@ -16,7 +16,8 @@ struct work {
     struct list_node appending; /* consensus: among the works the log has not finished */
     struct raft_ready *ready;
     struct proposal *
-        *proposals;           /* parallel to ready->apply.entries; NULL where nobody here waits */
+        *proposals; /* parallel to ready->apply.entries; NULL where nobody here waits */
+    uint32_t proposals_count;
     struct inbox_node *reads; /* chain of read_request, each with its index */
     struct raft_log_id durable;
     uint64_t ticket; /* the log's: durable when it is */
@@ -66,6 +67,7 @@ struct applier {
     struct inbox inbox;       /* struct work */
     struct inbox_node *works; /* taken, not begun */
     struct work *current;
+    bool answer_now;        /* few wait for the current work */
     uint32_t next_entry;    /* of current */
     struct barrier barrier; /* for the conf change at next_entry */
     bool at_barrier;

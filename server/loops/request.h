@@ -32,6 +32,8 @@ struct proposal {
     struct raft_payload *payload; /* encoded InternalRaftRequest; the reference is taken */
     uint64_t id;                  /* header.ID in the payload */
     void (*done)(struct proposal *proposal, enum api_error error, struct slice response);
+    bool answer_now;  /* set for done: so few answers come together that handing them to the
+                         responder  would cost more than sending them here */
     raft_index index; /* the actors': where it went into the log, and in which term */
     raft_term term;
     enum api_error held_error; /* the applier's: an answer that waits for a compaction's end */

@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #define WHY_BYTES 2048
-#define POLLERS_COUNT 2U
+#define POLLERS_MAX 4U
 #define READERS_COUNT 2U
 #define GRACE_MS 1000U /* for open calls at the end; the whole stop stays under 2 s */
 
@@ -63,6 +63,14 @@ static bool open_listeners(struct program *p)
     return true;
 }
 
+/* gRPC core has one epoll set for all its pollers: more than one for two cores costs more CPU than
+ * it gains. */
+static uint32_t pollers_count(void)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    return cores < 4 ? 1 : min_u32((uint32_t)cores / 2, POLLERS_MAX);
+}
+
 static enum disk_kind disk_kind_of(const char *name)
 {
     if (strcmp(name, "io_uring") == 0)
@@ -95,7 +103,7 @@ static bool open_member(struct program *p)
         .cluster_token = c->initial_cluster_token,
         .heartbeat_ms = (uint32_t)c->heartbeat_ms,
         .election_ms = (uint32_t)c->election_ms,
-        .pollers_count = POLLERS_COUNT,
+        .pollers_count = pollers_count(),
         .readers_count = READERS_COUNT,
         .waves = true,
     };
@@ -127,7 +135,7 @@ static bool open_front(struct program *p)
         .member = p->member,
         .listeners = p->listeners,
         .listeners_count = p->listeners_count,
-        .pollers_count = POLLERS_COUNT,
+        .pollers_count = pollers_count(),
         .request_bytes_max = (uint32_t)min_u64(c->max_request_bytes, UINT32_MAX / 2),
         .txn_ops_max = (uint32_t)min_u64(c->max_txn_ops, UINT32_MAX),
         .streams_max = (uint32_t)min_u64(c->max_concurrent_streams, INT32_MAX),

@@ -13,7 +13,11 @@
 
 static void write_done(struct proposal *proposal, enum api_error error, struct slice response)
 {
-    finish_later(proposal->request.call, error, response);
+    struct rpc_call *call = proposal->request.call;
+    if (!proposal->answer_now)
+        finish_later(call, error, response);
+    else
+        rpc_finish(call, (enum rpc_code)api_error_code(error), api_error_text(error), response);
 }
 
 /* The request goes into the entry as it came: whatever the decoder lets pass, etcd's decoder reads

@@ -265,13 +265,14 @@ static int open_under_filter(uint32_t error, const char *error_name)
         return 2;
     struct disk *disk;
     char why[256];
-    if (disk_open_real(DISK_KIND_URING, dir, &disk, why, sizeof(why)) != ST_UNSUPPORTED)
+    if (disk_open_real(DISK_KIND_URING, dir, &disk, why, sizeof(why)) != ST_UNSUPPORTED ||
+        strstr(why, error_name) == NULL)
         return 3;
     if (disk_open_real(DISK_KIND_AUTO, dir, &disk, why, sizeof(why)) != ST_OK)
         return 4;
     if (strcmp(disk_name(disk), "pwritev2") != 0)
         return 5;
-    if (strstr(why, error_name) == NULL || strstr(why, "using pwritev2") == NULL)
+    if (strstr(why, "using pwritev2") == NULL)
         return 6;
     disk_free(disk);
     return 0;
