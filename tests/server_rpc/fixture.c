@@ -25,16 +25,29 @@ static struct {
     atomic_bool stopping;
 } actor;
 
+static pthread_mutex_t seen_mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct fixture_seen seen; /* under the mutex */
+
+struct fixture_seen fixture_seen(void)
+{
+    pthread_mutex_lock(&seen_mutex);
+    struct fixture_seen copy = seen;
+    pthread_mutex_unlock(&seen_mutex);
+    return copy;
+}
+
 static void on_call(struct rpc_call *call)
 {
     struct slice copy;
     struct slice version;
-    snprintf(fixture.peer, sizeof(fixture.peer), "%s", rpc_peer(call));
+    pthread_mutex_lock(&seen_mutex);
+    snprintf(seen.peer, sizeof(seen.peer), "%s", rpc_peer(call));
     if (rpc_metadata_get(call, "client-api-version", &version) == ST_OK)
-        snprintf(fixture.api_version, sizeof(fixture.api_version), "%.*s", (int)version.len,
+        snprintf(seen.api_version, sizeof(seen.api_version), "%.*s", (int)version.len,
                  (const char *)version.data);
-    fixture.time_left_ns =
+    seen.time_left_ns =
         call->deadline_ns == UINT64_MAX ? UINT64_MAX : call->deadline_ns - call->started_ns;
+    pthread_mutex_unlock(&seen_mutex);
     ASSERT(arena_copy(call->arena, call->message, &copy) == ST_OK);
     rpc_finish(call, RPC_OK, "ignored by clients", copy);
 }
@@ -265,6 +278,7 @@ int fixture_setup(void **state)
 {
     (void)state;
     memset(&fixture, 0, sizeof(fixture));
+    memset(&seen, 0, sizeof(seen));
     inbox_init(&fixture.held, NULL, NULL);
     metrics_reset();
     inbox_init(&actor.inbox, actor_wake, NULL);
@@ -272,10 +286,8 @@ int fixture_setup(void **state)
     atomic_store(&actor.stopping, false);
     ASSERT(pthread_create(&actor.thread, NULL, actor_run, NULL) == 0);
     start_server();
-    struct acceptor_options accepting = {.context = &fixture,
-                                         .peek_timeout_ms = 300,
-                                         .on_http1 = take_http1,
-                                         .on_http2 = take_http2};
+    struct acceptor_options accepting = {
+        .context = &fixture, .on_http1 = take_http1, .on_http2 = take_http2};
     ASSERT(acceptor_start(&accepting, &fixture.acceptor) == ST_OK);
     char text[128];
     int fd;
