@@ -113,7 +113,7 @@ static void hand_over(struct acceptor *acceptor, struct connection *connection, 
 }
 
 /* No HTTP/1 method begins with "PRI ", and no byte is taken off the socket. */
-static void peek(struct acceptor *acceptor, struct connection *connection)
+static void peek(struct acceptor *acceptor, struct connection *connection, uint32_t events)
 {
     static const char preface[] = {'P', 'R', 'I', ' '};
     char head[sizeof(preface)];
@@ -126,6 +126,8 @@ static void peek(struct acceptor *acceptor, struct connection *connection)
         hand_over(acceptor, connection, false);
     else if (n == sizeof(preface))
         hand_over(acceptor, connection, true);
+    else if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0)
+        drop(acceptor, connection); /* the rest never comes */
     /* Otherwise a beginning of the preface: the next bytes bring the next event (EPOLLET). */
 }
 
@@ -218,7 +220,7 @@ static bool serve(struct acceptor *acceptor, const struct epoll_event *events, i
         if (watched->kind == WATCHED_STOP)
             return false;
         if (watched->kind == WATCHED_CONNECTION)
-            peek(acceptor, (struct connection *)watched);
+            peek(acceptor, (struct connection *)watched, events[i].events);
     }
     bool have_files = true;
     for (int i = 0; i < count; i++) {
