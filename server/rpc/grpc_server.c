@@ -46,6 +46,15 @@ static grpc_arg int_arg(const char *key, int value)
     return (grpc_arg){.type = GRPC_ARG_INTEGER, .key = name.to, .value.integer = value};
 }
 
+static grpc_arg quota_arg(grpc_resource_quota *quota)
+{
+    grpc_arg arg = int_arg(GRPC_ARG_RESOURCE_QUOTA, 0);
+    arg.type = GRPC_ARG_POINTER;
+    arg.value.pointer.p = quota;
+    arg.value.pointer.vtable = grpc_resource_quota_arg_vtable();
+    return arg;
+}
+
 /* The minimal stack is a fifth cheaper per call. What it leaves out is done here or not wanted: the
  * limit on messages (grpc_message.c), decompression (refused, as etcd does), ages of connections.
  * Deadlines come back with their own argument; keepalive and stream limits are the transport's. */
@@ -53,7 +62,11 @@ static grpc_server *create_server(const struct rpc_server_options *options)
 {
     int interval_ms =
         options->keepalive_interval_ms == 0 ? INT_MAX : to_int(options->keepalive_interval_ms);
+    grpc_resource_quota *quota = grpc_resource_quota_create("client port");
+    grpc_resource_quota_resize(quota, options->memory_bytes_max == 0 ? RPC_MEMORY_BYTES_MAX
+                                                                     : options->memory_bytes_max);
     grpc_arg args[] = {
+        quota_arg(quota),
         int_arg(GRPC_ARG_MINIMAL_STACK, 1),
         int_arg(GRPC_ARG_ENABLE_DEADLINE_CHECKS, 1),
         int_arg(GRPC_ARG_HTTP2_BDP_PROBE, 0),
@@ -67,7 +80,9 @@ static grpc_server *create_server(const struct rpc_server_options *options)
         int_arg(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, to_int(options->keepalive_timeout_ms)),
     };
     grpc_channel_args list = {.num_args = sizeof(args) / sizeof(args[0]), .args = args};
-    return grpc_server_create(&list, NULL);
+    grpc_server *server = grpc_server_create(&list, NULL);
+    grpc_resource_quota_unref(quota);
+    return server;
 }
 
 static enum status register_method(struct rpc_server *server, const struct rpc_service *service,

@@ -23,6 +23,7 @@ struct rpc_server_options {
     uint32_t pollers_count;     /* 1 to RPC_POLLERS_MAX */
     uint32_t responders_count;  /* 0: rpc_finish_later() sends on the calling thread */
     uint32_t request_bytes_max; /* one message as it arrives: --max-request-bytes and 512 KiB */
+    uint32_t memory_bytes_max;  /* of requests still coming in; 0: RPC_MEMORY_BYTES_MAX */
     uint32_t streams_max;       /* concurrent calls on one connection */
     uint64_t arena_bytes_max;   /* memory of one call */
     uint32_t keepalive_min_ms;  /* a client that pings more often is sent away */

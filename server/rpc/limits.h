@@ -15,6 +15,9 @@
 #define RPC_POOL_ARENA_BYTES_MAX (16U << 10)
 /* An answer up to this size is copied into gRPC's memory: cheaper than counting a reference. */
 #define RPC_COPY_BYTES_MAX 2048U
+/* What gRPC may hold of requests that are still coming in, on all connections. A message counts
+ * from its first byte, long before its size can be refused; over the limit its call is reset. */
+#define RPC_MEMORY_BYTES_MAX (512U << 20)
 /* Status texts quote the client's own path only so far. */
 #define RPC_TEXT_BYTES_MAX 512U
 /* "[ipv6%scope]:port" and the NUL. */

@@ -262,6 +262,7 @@ static void start_server(void)
         .pollers_count = 2,
         .responders_count = 1,
         .request_bytes_max = REQUEST_BYTES_MAX,
+        .memory_bytes_max = 64U << 20,
         .streams_max = UINT32_MAX,
         .arena_bytes_max = 64U << 20,
         .keepalive_min_ms = 5000,

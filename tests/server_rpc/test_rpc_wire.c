@@ -18,7 +18,15 @@
 #include <stddef.h>
 #include <cmocka.h>
 
-enum frame_type { DATA = 0, HEADERS = 1, RST_STREAM = 3, SETTINGS = 4, PING = 6, GOAWAY = 7 };
+enum frame_type {
+    DATA = 0,
+    HEADERS = 1,
+    RST_STREAM = 3,
+    SETTINGS = 4,
+    PING = 6,
+    GOAWAY = 7,
+    WINDOW_UPDATE = 8
+};
 enum { END_STREAM = 1, END_HEADERS = 4 };
 
 #define PREFACE "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -93,17 +101,22 @@ struct frame {
     size_t len;
 };
 
+static bool await_any_frame(int fd, struct frame *out)
+{
+    uint8_t head[9];
+    if (!take(fd, head, sizeof(head)))
+        return false;
+    out->len = (size_t)head[0] << 16 | (size_t)head[1] << 8 | head[2];
+    out->type = head[3];
+    out->flags = head[4];
+    out->stream = get_be32(head + 5);
+    return out->len <= sizeof(out->payload) && take(fd, out->payload, out->len);
+}
+
 /* Reads frames until one of the type; false when the connection ends first. */
 static bool await_frame(int fd, enum frame_type type, struct frame *out)
 {
-    uint8_t head[9];
-    while (take(fd, head, sizeof(head))) {
-        out->len = (size_t)head[0] << 16 | (size_t)head[1] << 8 | head[2];
-        out->type = head[3];
-        out->flags = head[4];
-        out->stream = get_be32(head + 5);
-        if (out->len > sizeof(out->payload) || !take(fd, out->payload, out->len))
-            return false;
+    while (await_any_frame(fd, out)) {
         if (out->type == type)
             return true;
     }
@@ -223,6 +236,49 @@ static void test_wire_sends_ping_floods_away(void **state)
     assert_true(frame.len >= 8);
     assert_int_equal(get_be32(frame.payload + 4), 11);
     assert_non_null(memmem(frame.payload, frame.len, "too_many_pings", 14));
+    close(fd);
+    assert_alive();
+}
+
+/* Feeds one endless message to the window that the server opens; how much it took before it reset
+ * the call. */
+static size_t feed_until_reset(int fd, size_t give_up_bytes)
+{
+    static const uint8_t bytes[16384];
+    int64_t stream_window = 65535 - 5, window = 65535 - 5;
+    size_t fed = 0;
+    struct frame frame;
+    while (fed < give_up_bytes) {
+        if (stream_window >= (int64_t)sizeof(bytes) && window >= (int64_t)sizeof(bytes)) {
+            put_frame(fd, DATA, 0, 1, slice_make(bytes, sizeof(bytes)));
+            fed += sizeof(bytes);
+            stream_window -= (int64_t)sizeof(bytes);
+            window -= (int64_t)sizeof(bytes);
+            continue;
+        }
+        if (!await_any_frame(fd, &frame) || frame.type == RST_STREAM || frame.type == GOAWAY)
+            break;
+        if (frame.type == WINDOW_UPDATE && frame.stream == 0)
+            window += get_be32(frame.payload);
+        else if (frame.type == WINDOW_UPDATE)
+            stream_window += get_be32(frame.payload);
+        for (size_t at = 0; frame.type == SETTINGS && at + 6 <= frame.len; at += 6) {
+            if (frame.payload[at + 1] == 4) /* INITIAL_WINDOW_SIZE */
+                stream_window += (int64_t)get_be32(frame.payload + at + 2) - 65535;
+        }
+    }
+    return fed;
+}
+
+/* A message of a gibibyte would be held to its end before its size is looked at. */
+static void test_wire_stops_a_message_that_would_eat_the_memory(void **state)
+{
+    (void)state;
+    int fd = dial_http2();
+    put_headers(fd, 1, "/test.Echo/Call", "application/grpc");
+    put_frame(fd, DATA, 0, 1, SLICE("\0\x40\0\0\0"));
+    size_t fed = feed_until_reset(fd, 256U << 20);
+    assert_in_range(fed, 1U << 20, 128U << 20);
     close(fd);
     assert_alive();
 }
@@ -355,6 +411,7 @@ int main(void)
         TEST(test_wire_lives_on_after_broken_http2),
         TEST(test_wire_reset_in_the_middle_of_a_call_cancels_it),
         TEST(test_wire_sends_ping_floods_away),
+        TEST(test_wire_stops_a_message_that_would_eat_the_memory),
         TEST(test_wire_churn_leaks_no_file),
         TEST(test_acceptor_waits_for_a_slow_preface),
         TEST(test_acceptor_drops_who_never_says_a_word),
