@@ -18,15 +18,14 @@
 #include "base/bytes.h"
 #include "base/list.h"
 #include "base/minmax.h"
+#include "storage/backend_lmdb_room.h"
 #include "storage/backend_private.h"
 #include "storage/limits.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <lmdb.h>
 #include <stdatomic.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 
 #define PRIVATE_DBI BUCKETS_COUNT
 
@@ -34,10 +33,10 @@ struct lmdb_backend {
     struct backend base;
     MDB_env *env;
     MDB_dbi dbis[BUCKETS_COUNT + 1];
-    MDB_txn *txn;             /* the open write transaction, or NULL */
-    char *path;               /* owned */
-    uint64_t txn_bytes;       /* what the open transaction may add to the file at most */
-    uint64_t allocated_bytes; /* of the file, with blocks behind them */
+    MDB_txn *txn;               /* the open write transaction, or NULL */
+    char *path;                 /* owned */
+    struct lmdb_room room;      /* of the file, for the open transaction */
+    struct list_node snapshots; /* open ones, oldest first */
     uint64_t mark_index, durable_index;
     struct buf mark_bytes;                       /* scratch */
     _Atomic uint64_t commits_count, syncs_count; /* relaxed: figures */
@@ -45,6 +44,7 @@ struct lmdb_backend {
 
 struct lmdb_snapshot {
     struct backend_snapshot base;
+    struct list_node node; /* in snapshots */
     MDB_txn *txn;
 };
 
@@ -163,21 +163,27 @@ static void lmdb_abort(struct backend *backend)
     struct lmdb_backend *lmdb = lmdb_of(backend);
     mdb_txn_abort(lmdb->txn); /* NULL is fine */
     lmdb->txn = NULL;
-    lmdb->txn_bytes = 0;
+}
+
+static enum status count_pages(struct lmdb_backend *lmdb, struct lmdb_pages *out)
+{
+    return lmdb_pages_count(lmdb->txn, lmdb->dbis, BUCKETS_COUNT + 1, out);
 }
 
 static enum status begin(struct lmdb_backend *lmdb)
 {
-    return lmdb->txn != NULL ? ST_OK
-                             : status_from_lmdb(mdb_txn_begin(lmdb->env, NULL, 0, &lmdb->txn));
-}
-
-/* What an operation may add to the file: a record and its share of split pages; in the small
- * buckets, whose keys come in any order, a path of copied pages. */
-static uint64_t growth_of(const struct backend_op *op)
-{
-    uint64_t record_bytes = 2 * (op->key.len + op->value.len) + GROWTH_BYTES_RECORD;
-    return op->bucket == BUCKET_KEY ? record_bytes : record_bytes + GROWTH_BYTES_PATH;
+    if (lmdb->txn != NULL)
+        return ST_OK;
+    enum status st = status_from_lmdb(mdb_txn_begin(lmdb->env, NULL, 0, &lmdb->txn));
+    if (st != ST_OK)
+        return st;
+    struct lmdb_pages pages = {0};
+    if (lmdb->dbis[PRIVATE_DBI] != 0) /* else its founding is under way */
+        st = count_pages(lmdb, &pages);
+    if (st != ST_OK)
+        lmdb_abort(&lmdb->base);
+    lmdb_room_begin(&lmdb->room, &pages);
+    return st;
 }
 
 static enum status lmdb_apply(struct backend *backend, const struct backend_op *ops, size_t count)
@@ -187,7 +193,7 @@ static enum status lmdb_apply(struct backend *backend, const struct backend_op *
     for (size_t i = 0; i < count && st == ST_OK; i++)
         st = apply_one(lmdb, &ops[i]);
     for (size_t i = 0; i < count; i++)
-        lmdb->txn_bytes += growth_of(&ops[i]);
+        lmdb_room_add(&lmdb->room, &ops[i]);
     if (st != ST_OK)
         lmdb_abort(backend);
     return st;
@@ -213,72 +219,24 @@ static enum status sync_all(struct lmdb_backend *lmdb)
     return ST_OK;
 }
 
-/* Free pages: the lists in LMDB's own database of them, each headed by its length. */
-static enum status count_free_pages(MDB_txn *txn, uint64_t *out)
-{
-    *out = 0;
-    MDB_cursor *cursor;
-    int rc = mdb_cursor_open(txn, /* the free list= */ 0, &cursor);
-    if (rc != MDB_SUCCESS)
-        return status_from_lmdb(rc);
-    MDB_val key, data;
-    while ((rc = mdb_cursor_get(cursor, &key, &data, MDB_NEXT)) == MDB_SUCCESS) {
-        size_t pages;
-        if (data.mv_size < sizeof(pages))
-            break;
-        memcpy(&pages, data.mv_data, sizeof(pages));
-        *out += pages;
-    }
-    mdb_cursor_close(cursor);
-    return rc == MDB_NOTFOUND ? ST_OK : ST_CORRUPT;
-}
-
-/* How far ahead of need the file may be allocated: a small part of what is free, the log lives
- * there too. */
-static uint64_t room_ahead(int fd)
-{
-    struct statvfs disk;
-    if (fstatvfs(fd, &disk) != 0)
-        return 0;
-    return min_u64((uint64_t)disk.f_bavail * disk.f_frsize / GROWTH_SHARE, GROWTH_BYTES_AHEAD);
-}
-
-/* Makes the file large enough for the open transaction before LMDB writes it. LMDB reports a write
- * cut short by a full disk as an i/o error, which would be fatal; room that was allocated cannot
- * run out. */
 static enum status reserve_room(struct lmdb_backend *lmdb)
 {
-    MDB_envinfo info;
-    MDB_stat pages;
-    mdb_filehandle_t fd;
-    mdb_env_info(lmdb->env, &info);
-    mdb_env_stat(lmdb->env, &pages);
-    if (mdb_env_get_fd(lmdb->env, &fd) != MDB_SUCCESS)
-        return ST_IO;
-    uint64_t growth = lmdb->txn_bytes + GROWTH_BYTES_COMMIT;
-    uint64_t wanted = ((uint64_t)info.me_last_pgno + 1) * pages.ms_psize + growth;
-    if (wanted <= lmdb->allocated_bytes)
-        return ST_OK;
-    uint64_t ahead = max_u64(min_u64(wanted + room_ahead(fd), info.me_mapsize), wanted);
-    int failed = fallocate(fd, 0, 0, (off_t)ahead);
-    if (failed != 0 && errno == ENOSPC) {
-        ahead = wanted;
-        failed = fallocate(fd, 0, 0, (off_t)ahead);
-    }
-    if (failed == 0) {
-        lmdb->allocated_bytes = ahead;
-        return ST_OK;
-    }
-    if (errno == EOPNOTSUPP)
-        return ST_OK; /* such file systems give no promise: LMDB's own error has to do */
-    if (errno != ENOSPC && errno != EDQUOT)
-        return ST_IO;
-    /* Pages that deletions freed are taken before the file grows. */
-    uint64_t free_count = 0;
-    enum status st = count_free_pages(lmdb->txn, &free_count);
-    if (st != ST_OK)
-        return st;
-    return free_count * pages.ms_psize >= growth ? ST_OK : ST_NO_SPACE;
+    uint64_t oldest = UINT64_MAX;
+    if (!list_is_empty(&lmdb->snapshots))
+        oldest = mdb_txn_id(CONTAINER_OF(lmdb->snapshots.next, struct lmdb_snapshot, node)->txn);
+    struct lmdb_pages pages;
+    enum status st = count_pages(lmdb, &pages);
+    return st == ST_OK ? lmdb_room_reserve(&lmdb->room, lmdb->txn, &pages, oldest) : st;
+}
+
+/* A commit that had its room failed for another reason, and an unsynced page of the transaction
+ * before may be lost. */
+static enum status status_from_commit(const struct lmdb_backend *lmdb, int rc)
+{
+    if (rc <= 0 || rc == ENOMEM)
+        return status_from_lmdb(rc);
+    bool is_full = rc == EIO || rc == ENOSPC || rc == EDQUOT;
+    return is_full && lmdb->room.tight ? ST_NO_SPACE : ST_IO;
 }
 
 static enum status end_transaction(struct lmdb_backend *lmdb, const struct store_mark *mark)
@@ -292,9 +250,8 @@ static enum status end_transaction(struct lmdb_backend *lmdb, const struct store
     }
     int rc = mdb_txn_commit(lmdb->txn);
     lmdb->txn = NULL; /* gone in any case */
-    lmdb->txn_bytes = 0;
     if (rc != MDB_SUCCESS)
-        return status_from_lmdb(rc);
+        return status_from_commit(lmdb, rc);
     atomic_fetch_add_explicit(&lmdb->commits_count, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&lmdb->syncs_count, 1, memory_order_relaxed);
     lmdb->durable_index = lmdb->mark_index; /* what this commit's flush made sure of */
@@ -367,6 +324,7 @@ static enum status lmdb_snapshot_open(struct backend *backend, struct backend_sn
         free(snapshot);
         return status_from_lmdb(rc);
     }
+    list_push_back(&lmdb_of(backend)->snapshots, &snapshot->node);
     *out = &snapshot->base;
     return ST_OK;
 }
@@ -377,6 +335,7 @@ static void lmdb_snapshot_close(struct backend_snapshot *base)
         return;
     struct lmdb_snapshot *snapshot = CONTAINER_OF(base, struct lmdb_snapshot, base);
     mdb_txn_abort(snapshot->txn);
+    list_remove(&snapshot->node);
     free(snapshot);
 }
 
@@ -588,12 +547,15 @@ static enum status lmdb_stat(struct backend *backend, struct backend_stat *out)
     uint64_t free_count = 0;
     mdb_env_info(lmdb->env, &info);
     mdb_env_stat(lmdb->env, &pages);
-    st = count_free_pages(txn, &free_count);
+    st = lmdb_free_pages_count(txn, UINT64_MAX, &free_count);
     mdb_txn_abort(txn);
     uint64_t all_count = (uint64_t)info.me_last_pgno + 1;
     *out = (struct backend_stat){
         .size_bytes = all_count * pages.ms_psize, /* the file may be allocated ahead of it */
         .in_use_bytes = (all_count - min_u64(free_count, all_count)) * pages.ms_psize,
+        /* Some free pages are not to be had yet, or not in the runs that are wanted. */
+        .room_bytes = lmdb_room_on_disk(lmdb->env, all_count * pages.ms_psize) +
+                      free_count / 2 * pages.ms_psize,
         .commits_count = atomic_load_explicit(&lmdb->commits_count, memory_order_relaxed),
         .syncs_count = atomic_load_explicit(&lmdb->syncs_count, memory_order_relaxed)};
     return st;
@@ -795,6 +757,9 @@ static enum status open_file(struct lmdb_backend *lmdb, const struct backend_opt
     int dead;
     if (!options->read_only)
         mdb_reader_check(lmdb->env, &dead); /* slots of a process that died */
+    MDB_stat pages;
+    mdb_env_stat(lmdb->env, &pages);
+    lmdb->room.page_bytes = pages.ms_psize;
     MDB_envinfo info;
     mdb_env_info(lmdb->env, &info);
     return info.me_last_txnid == 0 ? found(lmdb, options) : recognise(lmdb, options);
@@ -807,6 +772,7 @@ static enum status lmdb_open(const struct backend_options *options, struct backe
     if (lmdb == NULL)
         return ST_NO_MEMORY;
     lmdb->base.ops = backend_lmdb();
+    list_init(&lmdb->snapshots);
     buf_init(&lmdb->mark_bytes, CONF_STATE_BYTES_MAX + MARK_BYTES_MIN);
     lmdb->path = strdup(options->path);
     enum status st = lmdb->path == NULL ? ST_NO_MEMORY : open_file(lmdb, options);

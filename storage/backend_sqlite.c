@@ -26,6 +26,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 #define APPLICATION_ID 0x636c6561 /* "clea" */
 
@@ -204,6 +205,12 @@ static uint64_t file_bytes(const char *path)
     return stat(path, &file) == 0 ? (uint64_t)file.st_size : 0;
 }
 
+static uint64_t available_bytes(const char *path)
+{
+    struct statvfs disk;
+    return statvfs(path, &disk) == 0 ? (uint64_t)disk.f_bavail * disk.f_frsize : 0;
+}
+
 /* Cuts the WAL's file down. Only waits for nobody: a tool that reads meanwhile puts it off. */
 static enum status truncate_wal(struct sqlite_backend *sqlite)
 {
@@ -213,6 +220,14 @@ static enum status truncate_wal(struct sqlite_backend *sqlite)
     sqlite3_busy_timeout(sqlite->writer->db, SQLITE_BUSY_MS);
     enum status st = status_from_sqlite(sqlite->writer->db, rc);
     return st == ST_BUSY ? ST_OK : st;
+}
+
+/* On a disk short of room the WAL may not take what its checkpoint will need. */
+static bool checkpoint_is_due(const struct sqlite_backend *sqlite)
+{
+    uint64_t wal_bytes = sqlite->wal_pages * PAGE_BYTES;
+    return wal_bytes >= SQLITE_CHECKPOINT_BYTES || (wal_bytes >= SQLITE_CHECKPOINT_BYTES_SHORT &&
+                                                    wal_bytes > available_bytes(sqlite->path) / 2);
 }
 
 static enum status sqlite_upkeep(struct backend *backend, bool *reopen_out)
@@ -226,7 +241,7 @@ static enum status sqlite_upkeep(struct backend *backend, bool *reopen_out)
         bool large = file_bytes(sqlite->wal_path) >= SQLITE_WAL_BYTES_MAX;
         return large ? truncate_wal(sqlite) : ST_OK;
     }
-    if (sqlite->checkpoint_tried || sqlite->wal_pages * PAGE_BYTES < SQLITE_CHECKPOINT_BYTES)
+    if (sqlite->checkpoint_tried || !checkpoint_is_due(sqlite))
         return ST_OK;
     sqlite->checkpoint_tried = true; /* once after a commit: what an old snapshot held back waits */
     int in_wal = 0, copied = 0;
@@ -242,15 +257,29 @@ static enum status sqlite_upkeep(struct backend *backend, bool *reopen_out)
     return ST_OK;
 }
 
+/* Pages in use that are in the WAL alone will need room in the database. Free pages of the database
+ * are filled by way of the WAL, which is written over once it is drained. */
+static uint64_t room_of(const struct sqlite_backend *sqlite, uint64_t in_use_bytes,
+                        uint64_t database_bytes, uint64_t wal_bytes)
+{
+    uint64_t unplaced = in_use_bytes - min_u64(in_use_bytes, database_bytes);
+    uint64_t unused = database_bytes - min_u64(in_use_bytes, database_bytes);
+    uint64_t available = available_bytes(sqlite->path) + min_u64(unused, wal_bytes);
+    return available - min_u64(available, unplaced);
+}
+
 static enum status sqlite_stat(struct backend *backend, struct backend_stat *out)
 {
     struct sqlite_backend *sqlite = sqlite_of(backend);
     uint64_t in_use_bytes = atomic_load_explicit(&sqlite->in_use_bytes, memory_order_relaxed);
-    uint64_t size_bytes = file_bytes(sqlite->path) + file_bytes(sqlite->wal_path);
+    uint64_t wal_bytes = file_bytes(sqlite->wal_path);
+    uint64_t database_bytes = file_bytes(sqlite->path);
+    uint64_t size_bytes = database_bytes + wal_bytes;
     *out = (struct backend_stat){
         .size_bytes = size_bytes,
         /* Committed pages may be in the WAL alone, several times or not yet grown into the file. */
         .in_use_bytes = min_u64(in_use_bytes, size_bytes),
+        .room_bytes = room_of(sqlite, in_use_bytes, database_bytes, wal_bytes),
         .commits_count = atomic_load_explicit(&sqlite->commits_count, memory_order_relaxed),
         .syncs_count = atomic_load_explicit(&sqlite->syncs_count, memory_order_relaxed)};
     return ST_OK;

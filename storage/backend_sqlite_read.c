@@ -35,7 +35,11 @@ enum status status_from_sqlite(sqlite3 *db, int rc)
         if (rc == SQLITE_IOERR_NOMEM)
             return ST_NO_MEMORY;
         if (rc == SQLITE_IOERR_FSYNC || rc == SQLITE_IOERR_DIR_FSYNC)
-            return ST_IO; /* whatever the reason: a failed sync is not tried again */
+            /* Whatever the reason. ext4, xfs and btrfs reserve space when a page is written, and
+             * refuse there; "no space" from a sync comes from a thin volume or a server behind the
+             * file system, after the page was dropped. Then nobody knows which pages are lost, and
+             * a second sync would succeed without them. The log makes good what is missing. */
+            return ST_IO;
         int error = db == NULL ? 0 : sqlite3_system_errno(db);
         return error == ENOSPC || error == EDQUOT ? ST_NO_SPACE : ST_IO;
     }

@@ -14,12 +14,19 @@
 
 #define FORGET_BATCH_OPS 1000U        /* deletions between two looks at the clock */
 #define FORGET_OPS_MAX 10000U         /* deletions in one commit: under 5 ms on a warm tree */
+#define FORGET_OPS_MIN 10U            /* and at least, where a full disk has room for few */
 #define FORGET_MS_MAX 5U              /* time they may take in one commit */
 #define FORGET_PENDING_MAX (1U << 20) /* queued deletions; 17 MiB */
 
 #define DEFRAGMENT_CHUNK_BYTES                                        \
     (4U << 20) /* copied between two looks at the writer's other work \
                 */
+
+#define ROOM_FACTOR \
+    2U /* of a change's bytes, that it may take of the disk: LMDB's pages, SQLite's log */
+#define ROOM_BYTES_LEAST \
+    (2ULL << 20)                     /* less counts as none: more than etcd lets one request have */
+#define ROOM_BYTES_KEPT (4ULL << 20) /* for commits and deletions when nothing else is let in */
 
 #define PIN_BYTES_MAX (256ULL << 20) /* copies of the small buckets: a million leases fit */
 
@@ -37,11 +44,12 @@
 #define SMALL_MAP_LEVELS 16U        /* skip list: 4^16 records */
 
 /* ---- backend ---- */
-#define GROWTH_BYTES_RECORD 128U      /* of an LMDB file, by one record besides its bytes */
-#define GROWTH_BYTES_PATH (16U << 10) /* by the pages from the root to a record */
-#define GROWTH_BYTES_COMMIT                                               \
-    (1U << 20) /* by a commit besides its records: free list, mark, roots \
-                */
+#define GROWTH_BYTES_RECORD 128U /* of an LMDB file, by one record besides its bytes */
+#define GROWTH_PAGES_PATH 5U     /* from the root to a record and its new neighbour */
+#define GROWTH_PAGES_COMMIT 64U  /* by a commit besides: mark, roots, the free list's own */
+#define GROWTH_BYTES_SPARE                                                         \
+    (2U << 20) /* stays allocated, for transactions that only delete: they are the \
+                  way out of a full disk */
 #define GROWTH_BYTES_AHEAD \
     (16ULL << 20)                   /* allocated beyond need, as etcd grows its file; at most */
 #define GROWTH_SHARE 8U             /* this part of the free space */
@@ -53,6 +61,9 @@
 #define LMDB_MAP_BYTES_UNIT (1ULL << 16)     /* a multiple of every page size */
 #define SQLITE_BUSY_MS 2000                  /* for a tool that looks into the file meanwhile */
 #define SQLITE_CHECKPOINT_BYTES (16U << 20)  /* of WAL: then it is copied into the database */
-#define SQLITE_WAL_BYTES_MAX (64U << 20)     /* of its file: then it is cut down */
-#define SQLITE_VALUE_BYTES_MAX (1U << 30)    /* SQLite's own limit of a blob */
+#define SQLITE_CHECKPOINT_BYTES_SHORT                                                     \
+    (1U << 20)                            /* where this is much of what the disk has left \
+                                           */
+#define SQLITE_WAL_BYTES_MAX (64U << 20)  /* of its file: then it is cut down */
+#define SQLITE_VALUE_BYTES_MAX (1U << 30) /* SQLite's own limit of a blob */
 #endif

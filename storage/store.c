@@ -39,6 +39,7 @@ enum status store_open(const struct store_options *options, struct store **out)
         return ST_NO_MEMORY;
     store->options = *options;
     store->lock = options->lock;
+    store->forget_ops_max = FORGET_OPS_MAX;
     atomic_store(&store->seal_interval_ns, SEAL_INTERVAL_MS_MIN * NS_PER_MS);
     buffers_init(store);
     struct store_set *set = NULL;

@@ -153,6 +153,7 @@ CHECKED enum status store_defragment(struct store *store, const char *path);
 struct store_stat {
     struct backend_stat backend;
     uint64_t generation_bytes; /* active and sealed */
+    uint64_t room_bytes;       /* for new writes: the rest is for what the generations hold */
     uint64_t committed_index, durable_index;
     uint64_t forget_pending_count;
 };

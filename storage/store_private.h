@@ -71,6 +71,7 @@ struct store {
     bool unpublished;                /* a commit is done whose set could not be opened yet */
     bool retry;                      /* the newest step failed and is to be repeated */
     bool defragmenting;              /* deletions wait */
+    uint32_t forget_ops_max;         /* deletions in one commit: less while the disk is full */
     uint64_t committed_generation;   /* number of the newest one in the backend */
     uint64_t last_commit_ns;
     uint64_t commit_times_ns[COMMIT_TIMES_COUNT];

@@ -152,7 +152,7 @@ static enum status batch_add_deletions(struct store *store, struct op_batch *bat
     uint64_t began_ns = clock_monotonic_ns(store->options.clock);
     const struct forget_batch *at = forget_after(store, NULL);
     size_t position = at->done, taken = 0;
-    while (taken < FORGET_OPS_MAX) {
+    while (taken < store->forget_ops_max) {
         if (position == at->count) {
             at = forget_after(store, at);
             if (at == NULL || at->generation > generation)
@@ -268,6 +268,8 @@ static enum status commit(struct store *store, const struct generation *sealed)
         return st;
     note_commit_time(store, store->last_commit_ns - began_ns);
     forget_done(store, deleted);
+    if (deleted > 0)
+        store->forget_ops_max = min_u32(store->forget_ops_max * 2, FORGET_OPS_MAX);
     if (sealed != NULL) {
         store->committed_generation = sealed->number;
         atomic_store_explicit(&store->committed_index, sealed->mark.index, memory_order_relaxed);
@@ -353,8 +355,12 @@ static enum status work(struct store *store, bool *worked_out)
     enum status st = store_health(store);
     bool deletions = forget_is_due(store, store->committed_generation);
     /* On a full disk deletions go first, alone: the pages they free may be the room that misses. */
-    if (st == ST_NO_SPACE && deletions)
+    if (st == ST_NO_SPACE && deletions) {
         st = commit_and_publish(store, NULL, worked_out);
+        /* Fewer copy fewer pages; what they free serves more of them. */
+        if (st == ST_NO_SPACE)
+            store->forget_ops_max = max_u32(store->forget_ops_max / 2, FORGET_OPS_MIN);
+    }
     if (st != ST_OK && st != ST_NO_SPACE)
         return st;
     struct generation *sealed = committable(store);
@@ -429,6 +435,11 @@ enum status store_get_stat(struct store *store, struct store_stat *out)
     enum status st = backend->ops->stat(backend, &out->backend);
     store_view_release(&set->views[0]);
     out->generation_bytes = atomic_load_explicit(&store->generation_bytes, memory_order_relaxed);
+    uint64_t kept = ROOM_BYTES_KEPT + ROOM_FACTOR * out->generation_bytes;
+    uint64_t room = st == ST_OK ? out->backend.room_bytes : 0;
+    out->room_bytes = (room - min_u64(kept, room)) / ROOM_FACTOR;
+    if (out->room_bytes < ROOM_BYTES_LEAST)
+        out->room_bytes = 0; /* full for all alike, not for large requests alone */
     out->committed_index = atomic_load_explicit(&store->committed_index, memory_order_relaxed);
     out->durable_index = store_durable_index(store);
     out->forget_pending_count = store_forget_pending_count(store);

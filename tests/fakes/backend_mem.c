@@ -527,6 +527,7 @@ static enum status mem_stat(struct backend *backend, struct backend_stat *out)
     pthread_mutex_lock(&file->mutex);
     *out = (struct backend_stat){.size_bytes = file->bytes,
                                  .in_use_bytes = file->bytes,
+                                 .room_bytes = UINT64_MAX,
                                  .commits_count = file->commits_count,
                                  .syncs_count = file->syncs_count};
     pthread_mutex_unlock(&file->mutex);

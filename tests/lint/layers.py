@@ -46,7 +46,7 @@ LIBRARY_HEADERS = {
     "openssl/": [r"base/digest\.c", r"server/.*/tls_\w+\.c", r"server/.*/auth_\w+\.c", r"tests/.*"],
     "protobuf-c/": [r"(storage|server|tools|bench|tests)/.*"],
     "liburing.h": [r"wal/disk_uring\.c"],
-    "lmdb.h": [r"storage/backend_lmdb\.c", r"tests/.*"],
+    "lmdb.h": [r"storage/backend_lmdb\w*\.[ch]", r"tests/.*"],
     "sqlite3.h": [r"storage/backend_sqlite\w*\.[ch]", r"tests/.*"],
     "grpc/": [r"server/rpc/grpc_\w+\.[ch]", r"tools/client/.*", r"tests/.*"],
     "microhttpd.h": [r"server/http/.*\.c"],
