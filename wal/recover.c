@@ -612,9 +612,12 @@ static enum status first_segment(struct scan *scan)
     struct wal *wal = scan->wal;
     struct wal_preparer *p = &wal->preparer;
     atomic_store(&p->starving, true);
+    uint64_t reserve_bytes = wal->reserve_bytes;
+    wal->reserve_bytes = 0; /* without this segment the store's room is of no use */
     while (atomic_load(&p->ready_count) == 0 && atomic_load(&p->status) == ST_OK)
         wal_preparer_step(wal, clock_monotonic_ns(wal->clock));
     atomic_store(&p->starving, false);
+    wal->reserve_bytes = reserve_bytes;
     enum status st = atomic_load(&p->status);
     if (st == ST_OK || (st == ST_NO_SPACE && !scan->options->create))
         return ST_OK;

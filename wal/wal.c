@@ -292,6 +292,11 @@ void wal_release(struct wal *wal, raft_index index)
     retire(wal, WAL_KEEP_SEGMENTS);
 }
 
+void wal_shrink(struct wal *wal)
+{
+    retire(wal, /* keep= */ 0);
+}
+
 /* ---- the owner's verbs ---- */
 
 enum status wal_poll(struct wal *wal, uint64_t *durable_ticket_out)

@@ -95,6 +95,8 @@ CHECKED enum status wal_finish(struct wal *wal);
 /* Segments wholly below index are no longer needed by the store; up to 4 of them are kept for
  * followers, the rest is recycled. */
 void wal_release(struct wal *wal, raft_index index);
+/* Gives up those kept for followers too: the disk is short of room. */
+void wal_shrink(struct wal *wal);
 
 struct wal_stat {
     uint64_t batches_count, entries_count, bytes; /* written since open, padding included */
