@@ -45,7 +45,7 @@ uint64_t writer_step(struct loops *loops, uint64_t now_ns)
     }
     /* A full disk waits for the log to shrink, the log for the store to be durable: no time for one
      * commit more. */
-    if (atomic_load_explicit(&loops->log_full, memory_order_acquire)) {
+    if (loops_is_short(loops)) {
         st = store_writer_flush(store);
         if (status_is_fatal(st)) {
             loops_fail(loops, st, "backend writer");

@@ -492,7 +492,8 @@ static void tick(struct consensus *c, uint64_t now_ns)
         raft_tick(c->raft);
     c->next_tick_ns += (missed + 1) * options->tick_ns;
     release_log(c);
-    if (atomic_load_explicit(&c->loops->log_full, memory_order_relaxed)) {
+    if (loops_is_short(c->loops)) {
+        wal_shrink(c->wal);
         loops_seal(c->loops); /* what the store commits, the log can let go */
         loops_wake(c->loops, ACTOR_WRITER);
     }

@@ -172,6 +172,16 @@ bool loops_is_idle(const struct loops *loops)
                atomic_load_explicit(&loops->applied_index, memory_order_acquire);
 }
 
+bool loops_log_is_full(const struct loops *loops)
+{
+    return atomic_load_explicit(&loops->log_full, memory_order_relaxed);
+}
+
+void loops_set_room_short(struct loops *loops, bool is_short)
+{
+    atomic_store_explicit(&loops->room_short, is_short, memory_order_relaxed);
+}
+
 void loops_seal(struct loops *loops)
 {
     atomic_store_explicit(&loops->seal_wanted, true, memory_order_release);

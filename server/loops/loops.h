@@ -64,6 +64,11 @@ void loops_stop_requests(struct loops *loops);
 /* True when nothing is waiting any more: no proposal, no read, everything committed is applied. Any
  * thread. */
 bool loops_is_idle(const struct loops *loops);
+/* True while the log waits for space on its disk, and with it every write. Any thread. */
+bool loops_log_is_full(const struct loops *loops);
+/* While the disk is short of room the store commits at once what it has, and the log keeps nothing
+ * that only followers might ask for. Any thread. */
+void loops_set_room_short(struct loops *loops, bool is_short);
 /* Seals the active generation at the next entry boundary so that a stopping member leaves little to
  * replay. */
 void loops_seal(struct loops *loops);

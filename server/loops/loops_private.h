@@ -96,7 +96,7 @@ struct loops {
     _Atomic uint64_t commit_ns;                        /* median of the log's commits */
     _Atomic uint64_t writer_sync_ns, preparer_sync_ns; /* when each last waited for the disk */
     uint64_t checkpoint_bytes; /* the backend writer's: applied_bytes at the last one */
-    atomic_bool is_leader, ready, stopping, failed, seal_wanted, log_full;
+    atomic_bool is_leader, ready, stopping, failed, seal_wanted, log_full, room_short;
 
     atomic_uint_fast64_t proposals_open, inbox_calls, inbox_bytes, reads_waiting;
 };
@@ -112,6 +112,13 @@ uint64_t applier_step(struct applier *applier, uint64_t now_ns);
 uint64_t reader_step(struct reader *reader);
 /* Spreads a chain of reads over the readers; few of them go to one, so that few are woken. */
 void readers_give(struct loops *loops, struct inbox_node *chain);
+
+/* The log, or the store by its own account, is short of room on its disk. */
+static inline bool loops_is_short(const struct loops *loops)
+{
+    return atomic_load_explicit(&loops->log_full, memory_order_relaxed) ||
+           atomic_load_explicit(&loops->room_short, memory_order_relaxed);
+}
 
 uint64_t writer_step(struct loops *loops, uint64_t now_ns);
 uint64_t preparer_step(struct loops *loops, uint64_t now_ns);

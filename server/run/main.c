@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/signalfd.h>
@@ -18,6 +19,7 @@
 #define WHY_BYTES 2048
 #define POLLERS_MAX 4U
 #define READERS_COUNT 2U
+#define WATCH_MS 250   /* between two looks at the disk's room */
 #define GRACE_MS 1000U /* for open calls at the end; the whole stop stays under 2 s */
 
 struct program {
@@ -152,9 +154,12 @@ static bool open_front(struct program *p)
     return st == ST_OK;
 }
 
-static void wait_for_signal(int signal_fd)
+static void wait_for_signal(struct member *member, int signal_fd)
 {
     struct signalfd_siginfo info;
+    struct pollfd fd = {.fd = signal_fd, .events = POLLIN};
+    while (poll(&fd, 1, WATCH_MS) == 0)
+        member_watch_space(member);
     while (read(signal_fd, &info, sizeof(info)) != (ssize_t)sizeof(info))
         continue;
     log_info("received signal; shutting down",
@@ -166,7 +171,7 @@ static int serve(struct program *p)
 {
     const struct config_urls *urls = &p->config.listen_client_urls;
     if (member_wait_ready(p->member, p->signal_fd) != ST_OK) { /* only a signal ends the wait */
-        wait_for_signal(p->signal_fd);
+        wait_for_signal(p->member, p->signal_fd);
         return 0;
     }
     if (!open_front(p))
@@ -176,7 +181,7 @@ static int serve(struct program *p)
         log_info("serving client traffic insecurely; this is strongly discouraged!",
                  LOG_STR("traffic", "grpc+http"), LOG_STR("address", urls->texts[i]));
     notify_ready();
-    wait_for_signal(p->signal_fd);
+    wait_for_signal(p->member, p->signal_fd);
     return 0;
 }
 

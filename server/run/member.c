@@ -7,6 +7,7 @@
 #include "server/run/datadir.h"
 #include "server/run/log.h"
 #include "server/run/publish.h"
+#include "server/run/space.h"
 #include "server/run/thread.h"
 #include "server/state/conf_state.h"
 #include "server/state/machine.h"
@@ -49,6 +50,7 @@ struct member {
     struct raft *raft;
     struct loops *loops;
     struct publisher publisher;
+    struct space_watch space;
     uint32_t threads_count;
     struct member_thread {
         struct thread thread;
@@ -575,8 +577,15 @@ enum status member_open(const struct member_options *options, struct member **ou
                            .client_urls_count = options->client_urls_count,
                            .timeout_ns = 5 * NS_PER_S + 2 * options->election_ms * NS_PER_MS,
                            .event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+    m->space =
+        (struct space_watch){.store = m->store, .loops = m->loops, .data_dir = options->data_dir};
     *out = m;
     return ST_OK;
+}
+
+void member_watch_space(struct member *member)
+{
+    space_watch_step(&member->space);
 }
 
 /* Waits until a descriptor is readable or the time is up; true when it is stop_fd. */
@@ -596,6 +605,7 @@ enum status member_wait_ready(struct member *member, int stop_fd)
         if (atomic_load(&p->state) == PUBLISHER_DONE)
             return ST_OK;
         publisher_step(p);
+        member_watch_space(member); /* on a full disk the publication waits too */
         if (pause_for(p->event_fd, stop_fd, PUBLISH_RETRY_MS))
             return ST_CANCELED;
         /* Back where it was: it failed. A full disk is not asked again at once. */

@@ -38,6 +38,9 @@ CHECKED enum status member_open(const struct member_options *options, struct mem
 /* Blocks until this member's own publish entry is applied, or stop becomes readable (an eventfd,
  * -1: none). Errors: ST_CANCELED (stop). */
 CHECKED enum status member_wait_ready(struct member *member, int stop_fd);
+/* Tells the log when the disk gets full and when it has room again. Meant to be called every second
+ * or so, by the thread that waited until ready. */
+void member_watch_space(struct member *member);
 /* Clean stop: requests in the log complete, the log and the store are flushed. NULL is fine. */
 void member_close(struct member *member);
 

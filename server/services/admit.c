@@ -20,6 +20,7 @@ static void fetch_figures(struct services *services, uint64_t now_ns)
     atomic_store_explicit(&figures->used_bytes, stat.backend.in_use_bytes + stat.generation_bytes,
                           memory_order_relaxed);
     atomic_store_explicit(&figures->size_bytes, stat.backend.size_bytes, memory_order_relaxed);
+    atomic_store_explicit(&figures->room_bytes, stat.room_bytes, memory_order_relaxed);
 }
 
 static enum status health(const struct services *services)
@@ -28,6 +29,19 @@ static enum status health(const struct services *services)
     if (st == ST_OK && services->options.health != NULL)
         st = services->options.health(services->options.health_context);
     return st;
+}
+
+/* What is acknowledged must find room in the store later: a store that cannot commit cannot delete
+ * either, and a compaction is the way out that needs nobody else. */
+static bool take_room(struct store_figures *figures, uint64_t bytes)
+{
+    uint64_t room = atomic_load_explicit(&figures->room_bytes, memory_order_relaxed);
+    while (room >= bytes) {
+        if (atomic_compare_exchange_weak_explicit(&figures->room_bytes, &room, room - bytes,
+                                                  memory_order_relaxed, memory_order_relaxed))
+            return true;
+    }
+    return false;
 }
 
 enum api_error admit_write(struct services *services, uint64_t cost)
@@ -43,6 +57,8 @@ enum api_error admit_write(struct services *services, uint64_t cost)
     uint64_t used = atomic_load_explicit(&services->figures.used_bytes, memory_order_relaxed);
     if (used + cost >= services->options.quota_bytes)
         return API_NO_SPACE;
+    if (!take_room(&services->figures, cost))
+        return API_DISK_FULL;
     atomic_fetch_add_explicit(&services->figures.used_bytes, cost, memory_order_relaxed);
     return API_OK;
 }

@@ -22,6 +22,7 @@ struct store_figures {
     _Atomic uint64_t fetched_ns;
     _Atomic uint64_t used_bytes; /* in use, and admitted since it was fetched */
     _Atomic uint64_t size_bytes; /* of the file */
+    _Atomic uint64_t room_bytes; /* still to be given away to writes */
 };
 
 struct services {
