@@ -509,6 +509,7 @@ static void note_log(struct consensus *c)
     c->batches_seen = stat.batches_count;
     metrics_observe(METRIC_WAL_FSYNC, stat.commit_ns_last);
     metrics_set(METRIC_WAL_WRITE_BYTES, (int64_t)stat.bytes);
+    metrics_set(METRIC_WAL_PREPARED_BYTES, (int64_t)stat.prepared_bytes);
 }
 
 static enum status poll_log(struct consensus *c)

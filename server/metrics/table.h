@@ -25,6 +25,7 @@
     X(MVCC_COMPACTION_LAST, GAUGE, "etcd_debugging_mvcc_db_compaction_last", "The unix time of the last db compaction. Resets to 0 on start.") \
     X(MVCC_COMPACTED_KEYS, COUNTER, "etcd_debugging_mvcc_db_compaction_keys_total", "Total number of db keys compacted.") \
     X(WAL_WRITE_BYTES, GAUGE, "etcd_disk_wal_write_bytes_total", "Total number of bytes written in WAL.") \
+    X(WAL_PREPARED_BYTES, GAUGE, "cleat_disk_wal_prepared_bytes_total", "Total number of bytes written to segments ahead of their use.") \
     X(DEFRAG_INFLIGHT, GAUGE, "etcd_disk_defrag_inflight", "Whether or not defrag is active on the member. 1 means active, 0 means not.") \
     X(CLIENT_SENT_BYTES, COUNTER, "etcd_network_client_grpc_sent_bytes_total", "The total number of bytes sent to grpc clients.") \
     X(CLIENT_RECEIVED_BYTES, COUNTER, "etcd_network_client_grpc_received_bytes_total", "The total number of bytes received from grpc clients.") \
@@ -63,6 +64,7 @@
     X(CLUSTER_VERSION, GAUGE, "etcd_cluster_version", "Which version is running. 1 for 'cluster_version' label with current cluster version") \
     X(SERVER_VERSION, GAUGE, "etcd_server_version", "Which version is running. 1 for 'server_version' label with current version.") \
     X(SERVER_ID, GAUGE, "etcd_server_id", "Server or member ID in hexadecimal format. 1 for 'server_id' label with current ID.") \
+    X(WAL_DISK, GAUGE, "cleat_disk_wal_writes_by", "How the log is written. 1 for 'disk' label with the way that was chosen at start.") \
     X(CLIENT_REQUESTS, COUNTER, "etcd_server_client_requests_total", "The total number of client requests per client version.") \
     X(HEALTHCHECK, GAUGE, "etcd_server_healthcheck", "The result of each kind of healthcheck.") \
     X(HEALTHCHECKS, COUNTER, "etcd_server_healthchecks_total", "The total number of each kind of healthcheck.") \

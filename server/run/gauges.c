@@ -1,8 +1,11 @@
 #include "server/run/gauges.h"
 
+#include "server/config/config.h"
 #include "server/metrics/metrics.h"
 #include "server/run/member.h"
+#include "server/state/machine.h"
 
+#include <inttypes.h>
 #include <stddef.h>
 
 static int64_t db_size(void *context)
@@ -53,11 +56,34 @@ static const struct gauge {
 };
 #define GAUGES_COUNT (sizeof(gauges) / sizeof(gauges[0]))
 
+/* A family whose one series with value 1 says something by its label. */
+static void set_label(enum metric_family family, const char *label, const char *value)
+{
+    const char *pairs[] = {label, value, NULL};
+    metrics_child_set(metrics_child(family, pairs), 1);
+}
+
+static void set_labels(struct member *member)
+{
+    char id[24], version[VERSION_TEXT_BYTES];
+    struct machine *machine = member_machine(member);
+    snprintf(id, sizeof(id), "%" PRIx64, machine_member_id(machine));
+    machine_cluster_version(machine, version);
+    char *patch = strrchr(version, '.'); /* "3.5.0" is shown as "3.5" */
+    if (patch != NULL)
+        *patch = '\0';
+    set_label(METRIC_SERVER_ID, "server_id", id);
+    set_label(METRIC_SERVER_VERSION, "server_version", CONFIG_API_VERSION);
+    set_label(METRIC_CLUSTER_VERSION, "cluster_version", version);
+    set_label(METRIC_WAL_DISK, "disk", member_disk_name(member));
+}
+
 void gauges_open(struct member *member, uint64_t quota_bytes)
 {
     for (size_t i = 0; i < GAUGES_COUNT; i++)
         metrics_set_callback(gauges[i].metric, gauges[i].value, member);
     metrics_set(METRIC_QUOTA_BACKEND_BYTES, (int64_t)quota_bytes);
+    set_labels(member);
 }
 
 void gauges_close(void)

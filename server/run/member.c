@@ -682,6 +682,11 @@ struct store *member_store(struct member *member)
     return member->store;
 }
 
+const char *member_disk_name(const struct member *member)
+{
+    return disk_name(member->disk);
+}
+
 uint32_t member_http_slot(const struct member *member)
 {
     return member->options.pollers_count + member->options.readers_count;

@@ -48,5 +48,6 @@ struct loops *member_loops(struct member *member);
 struct machine *member_machine(struct member *member);
 struct mvcc *member_mvcc(struct member *member);
 struct store *member_store(struct member *member);
-uint32_t member_http_slot(const struct member *member); /* reader slot of the HTTP thread */
+const char *member_disk_name(const struct member *member); /* how the log is written */
+uint32_t member_http_slot(const struct member *member);    /* reader slot of the HTTP thread */
 #endif
