@@ -176,6 +176,14 @@ void mvcc_get_stat(struct mvcc *mvcc, struct mvcc_stat *out)
     out->index_bytes = stat.bytes;
     out->superseded_count = stat.superseded_count;
     out->loaded_revision = mvcc->loaded_revision;
+    out->puts_count = atomic_load_explicit(&mvcc->puts_count, memory_order_relaxed);
+    out->put_bytes = atomic_load_explicit(&mvcc->put_bytes, memory_order_relaxed);
+    out->deletes_count = atomic_load_explicit(&mvcc->deletes_count, memory_order_relaxed);
+    out->txns_count = atomic_load_explicit(&mvcc->txns_count, memory_order_relaxed);
+    out->ranges_count = 0;
+    for (uint32_t i = 0; i <= mvcc->readers_count; i++) /* apply's slot is the last one */
+        out->ranges_count +=
+            atomic_load_explicit(&mvcc->readers[i].ranges_count, memory_order_relaxed);
 }
 
 struct checking {

@@ -145,6 +145,10 @@ struct mvcc_stat {
     uint64_t index_bytes;      /* of the index in memory */
     int64_t loaded_revision;   /* of the checkpoint that open used; 0: it scanned everything */
     uint64_t superseded_count; /* revisions that a compaction at the current one could trim */
+    /* Calls since open. */
+    uint64_t ranges_count, puts_count, deletes_count;
+    uint64_t txns_count; /* transactions of more than one call */
+    uint64_t put_bytes;  /* of keys and values */
 };
 void mvcc_get_stat(struct mvcc *mvcc, struct mvcc_stat *out);
 

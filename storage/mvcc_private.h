@@ -21,6 +21,7 @@
 /* A reader's own. Only its thread uses it, but for pinned, which compaction reads. */
 struct mvcc_reader {
     _Alignas(64) _Atomic int64_t pinned;        /* set under the lock; cleared with release */
+    _Atomic uint64_t ranges_count;              /* relaxed: a figure */
     bool open;                                  /* between mvcc_read_begin() and its end */
     int64_t current_revision, compact_revision; /* of the open read */
     struct revision found[MVCC_CHUNK_KEYS];
@@ -42,6 +43,8 @@ struct mvcc {
     char *checkpoint_path; /* owned, or NULL */
     uint64_t life_id;
     uint32_t readers_count;
+    _Atomic uint64_t puts_count, deletes_count, txns_count, put_bytes; /* relaxed: figures */
+    uint64_t txn_calls;          /* apply's: of the transaction under way */
     int64_t loaded_revision;     /* from the checkpoint at open; 0: none was used */
     struct mvcc_reader *readers; /* readers_count, then apply's, then the checkpoint's */
 
@@ -120,4 +123,9 @@ CHECKED enum status mvcc_walk(struct mvcc *mvcc, uint32_t reader, struct revisio
  * *revision_out is what the index then holds; the caller scans what is above. Any error means: not
  * usable, and the index may hold something. */
 CHECKED enum status mvcc_checkpoint_load(struct mvcc *mvcc, int64_t compact, int64_t *revision_out);
+
+static inline void mvcc_count(_Atomic uint64_t *counter, uint64_t more)
+{
+    atomic_fetch_add_explicit(counter, more, memory_order_relaxed);
+}
 #endif

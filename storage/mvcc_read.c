@@ -200,6 +200,7 @@ enum status mvcc_read(struct mvcc *mvcc, uint32_t reader, const struct mvcc_quer
 {
     ASSERT(reader < mvcc->readers_count);
     struct mvcc_reader *slot = &mvcc->readers[reader];
+    mvcc_count(&slot->ranges_count, 1);
     lock_acquire(mvcc->lock);
     int64_t newest = current_of(mvcc);
     *result = (struct mvcc_result){.current_revision = slot->open ? slot->current_revision : newest,

@@ -32,6 +32,8 @@ static int64_t latest_of(const struct mvcc *mvcc)
 enum status mvcc_write_read(struct mvcc *mvcc, const struct mvcc_query *query, mvcc_record_fn fn,
                             void *context, struct mvcc_result *result)
 {
+    mvcc->txn_calls++;
+    mvcc_count(&mvcc->readers[mvcc_apply_slot(mvcc)].ranges_count, 1);
     ASSERT(mvcc->writing);
     int64_t latest = latest_of(mvcc);
     *result = (struct mvcc_result){
@@ -135,6 +137,9 @@ enum status mvcc_write_put(struct mvcc *mvcc, struct slice key, struct slice val
                            struct arena *arena, struct slice *previous_out)
 {
     struct index_record before;
+    mvcc->txn_calls++;
+    mvcc_count(&mvcc->puts_count, 1);
+    mvcc_count(&mvcc->put_bytes, key.len + value.len);
     bool live = index_get(mvcc->index, key, &before) && !before.tombstone;
     int64_t revision = current_of(mvcc) + 1;
     if (previous_out != NULL)
@@ -185,6 +190,8 @@ enum status mvcc_write_delete(struct mvcc *mvcc, const struct mvcc_range *range,
     uint32_t slot = mvcc_apply_slot(mvcc);
     struct mvcc_scan scan;
     *deleted_out = 0;
+    mvcc->txn_calls++;
+    mvcc_count(&mvcc->deletes_count, 1);
     /* The deletions go on at the revision the scan reads at: a key is met once, so none is seen. */
     mvcc_scan_begin(&scan, mvcc, slot, range, latest_of(mvcc), /* exact= */ false);
     scan.keys_wanted = true;
@@ -224,6 +231,8 @@ int64_t mvcc_write_end(struct mvcc *mvcc)
         send_events(mvcc, revision);
     }
     mvcc->writing = false;
+    mvcc_count(&mvcc->txns_count, mvcc->txn_calls > 1);
+    mvcc->txn_calls = 0;
     if (mvcc->write_bytes.capacity > MVCC_WRITE_BYTES_KEPT)
         buf_deinit(&mvcc->write_bytes);
     return revision;

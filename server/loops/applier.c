@@ -116,10 +116,16 @@ static enum status apply_normal(struct applier *a, const struct raft_entry *entr
 {
     bool awaited = proposal != NULL && proposal->request.call != NULL;
     struct machine_result result;
+    const struct clock *clock = a->loops->options.clock;
+    uint64_t began_ns = clock_monotonic_ns(clock);
     enum status st = machine_apply(a->loops->options.machine, entry,
                                    awaited ? proposal->request.call->arena : NULL, &result);
-    if (st != ST_OK || proposal == NULL)
+    if (st != ST_OK)
         return st;
+    apply_metrics_add(&a->metrics, result.op, result.error == API_OK,
+                      clock_monotonic_ns(clock) - began_ns);
+    if (proposal == NULL)
+        return ST_OK;
     proposal->answer_now = a->answer_now;
     if (result.wait_for_compaction)
         hold_compaction(a, proposal, &result);
@@ -200,9 +206,13 @@ static enum status apply_all(struct applier *a, uint32_t *budget)
 
 static enum status upkeep(struct applier *a, uint64_t now_ns, bool *more_out)
 {
+    const struct clock *clock = a->loops->options.clock;
+    uint64_t began_ns = clock_monotonic_ns(clock);
     enum status st = mvcc_compact_step(a->loops->options.mvcc, more_out);
     if (st != ST_OK)
         return st;
+    if (*more_out)
+        metrics_observe(METRIC_COMPACTION_PAUSE, clock_monotonic_ns(clock) - began_ns);
     bool wanted = atomic_exchange_explicit(&a->loops->seal_wanted, false, memory_order_acquire);
     if (!a->unsealed && !wanted)
         return ST_OK;

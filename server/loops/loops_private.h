@@ -3,6 +3,7 @@
 #define SERVER_LOOPS_LOOPS_PRIVATE_H
 #include "base/inbox.h"
 #include "base/list.h"
+#include "server/loops/apply_metrics.h"
 #include "server/loops/limits.h"
 #include "server/loops/loops.h"
 #include "server/loops/waves.h"
@@ -74,6 +75,7 @@ struct applier {
     struct list_node reads;       /* applied index not reached yet, by index */
     struct list_node compactions; /* proposals of physical compactions, until they are done */
     uint64_t next_seal_ns;
+    struct apply_metrics metrics;
     bool unsealed; /* something was applied since the generation was last found empty */
 };
 

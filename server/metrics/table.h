@@ -16,14 +16,11 @@
     X(MVCC_TXNS, COUNTER, "etcd_mvcc_txn_total", "Total number of txns seen by this member.") \
     X(MVCC_DB_TOTAL_SIZE, GAUGE, "etcd_mvcc_db_total_size_in_bytes", "Total size of the underlying database physically allocated in bytes.") \
     X(MVCC_DB_IN_USE, GAUGE, "etcd_mvcc_db_total_size_in_use_in_bytes", "Total size of the underlying database logically in use in bytes.") \
-    X(MVCC_DB_OPEN_READS, GAUGE, "etcd_mvcc_db_open_read_transactions", "The number of currently open read transactions") \
     X(MVCC_KEYS, GAUGE, "etcd_debugging_mvcc_keys_total", "Total number of keys.") \
     X(MVCC_DEBUG_RANGES, COUNTER, "etcd_debugging_mvcc_range_total", "Total number of ranges seen by this member.") \
     X(MVCC_PUT_SIZE, GAUGE, "etcd_debugging_mvcc_total_put_size_in_bytes", "The total size of put kv pairs seen by this member.") \
     X(MVCC_CURRENT_REVISION, GAUGE, "etcd_debugging_mvcc_current_revision", "The current revision of store.") \
     X(MVCC_COMPACT_REVISION, GAUGE, "etcd_debugging_mvcc_compact_revision", "The revision of the last compaction in store.") \
-    X(MVCC_COMPACTION_LAST, GAUGE, "etcd_debugging_mvcc_db_compaction_last", "The unix time of the last db compaction. Resets to 0 on start.") \
-    X(MVCC_COMPACTED_KEYS, COUNTER, "etcd_debugging_mvcc_db_compaction_keys_total", "Total number of db keys compacted.") \
     X(WAL_WRITE_BYTES, GAUGE, "etcd_disk_wal_write_bytes_total", "Total number of bytes written in WAL.") \
     X(WAL_PREPARED_BYTES, GAUGE, "cleat_disk_wal_prepared_bytes_total", "Total number of bytes written to segments ahead of their use.") \
     X(DEFRAG_INFLIGHT, GAUGE, "etcd_disk_defrag_inflight", "Whether or not defrag is active on the member. 1 means active, 0 means not.") \
@@ -39,7 +36,6 @@
     X(PROPOSALS_APPLIED, GAUGE, "etcd_server_proposals_applied_total", "The total number of consensus proposals applied.") \
     X(PROPOSALS_PENDING, GAUGE, "etcd_server_proposals_pending", "The current number of pending proposals to commit.") \
     X(PROPOSALS_FAILED, COUNTER, "etcd_server_proposals_failed_total", "The total number of failed proposals seen.") \
-    X(SLOW_READ_INDEXES, COUNTER, "etcd_server_slow_read_indexes_total", "The total number of pending read indexes not in sync with leader's or timed out read index requests.") \
     X(READ_INDEXES_FAILED, COUNTER, "etcd_server_read_indexes_failed_total", "The total number of failed read indexes seen.") \
     X(QUOTA_BACKEND_BYTES, GAUGE, "etcd_server_quota_backend_bytes", "Current backend storage quota size in bytes.") \
     X(HEALTH_SUCCESSES, COUNTER, "etcd_server_health_success", "The total number of successful health checks") \
@@ -50,14 +46,12 @@
 /* Durations; each bucket is twice the one before. */
 #define METRICS_HISTOGRAMS(X) \
     X(WAL_FSYNC, S, 1 * MS, 14, "etcd_disk_wal_fsync_duration_seconds", "The latency distributions of fsync called by WAL.") \
-    X(WAL_WRITE, S, 1 * MS, 14, "etcd_disk_wal_write_duration_seconds", "The latency distributions of write called by WAL.") \
     X(BACKEND_COMMIT, S, 1 * MS, 14, "etcd_disk_backend_commit_duration_seconds", "The latency distributions of commit called by backend.") \
     X(BACKEND_DEFRAG, S, 100 * MS, 13, "etcd_disk_backend_defrag_duration_seconds", "The latency distribution of backend defragmentation.") \
     X(BACKEND_SNAPSHOT, S, 10 * MS, 17, "etcd_disk_backend_snapshot_duration_seconds", "The latency distribution of backend snapshots.") \
     X(MVCC_HASH, S, 10 * MS, 15, "etcd_mvcc_hash_duration_seconds", "The latency distribution of storage hash operation.") \
     X(MVCC_HASH_REVISION, S, 10 * MS, 15, "etcd_mvcc_hash_rev_duration_seconds", "The latency distribution of storage hash by revision operation.") \
-    X(COMPACTION_PAUSE, MS, 1 * MS, 13, "etcd_debugging_mvcc_db_compaction_pause_duration_milliseconds", "Bucketed histogram of db compaction pause duration.") \
-    X(COMPACTION_TOTAL, MS, 100 * MS, 14, "etcd_debugging_mvcc_db_compaction_total_duration_milliseconds", "Bucketed histogram of db compaction total duration.")
+    X(COMPACTION_PAUSE, MS, 1 * MS, 13, "etcd_debugging_mvcc_db_compaction_pause_duration_milliseconds", "Bucketed histogram of db compaction pause duration.")
 
 /* Values by label. */
 #define METRICS_FAMILIES(X) \

@@ -30,6 +30,41 @@ static int64_t keys(void *context)
     return (int64_t)stat.keys_count;
 }
 
+static int64_t ranges(void *context)
+{
+    struct mvcc_stat stat;
+    mvcc_get_stat(member_mvcc(context), &stat);
+    return (int64_t)stat.ranges_count;
+}
+
+static int64_t put_calls(void *context)
+{
+    struct mvcc_stat stat;
+    mvcc_get_stat(member_mvcc(context), &stat);
+    return (int64_t)stat.puts_count;
+}
+
+static int64_t deletes(void *context)
+{
+    struct mvcc_stat stat;
+    mvcc_get_stat(member_mvcc(context), &stat);
+    return (int64_t)stat.deletes_count;
+}
+
+static int64_t txns(void *context)
+{
+    struct mvcc_stat stat;
+    mvcc_get_stat(member_mvcc(context), &stat);
+    return (int64_t)stat.txns_count;
+}
+
+static int64_t put_size(void *context)
+{
+    struct mvcc_stat stat;
+    mvcc_get_stat(member_mvcc(context), &stat);
+    return (int64_t)stat.put_bytes;
+}
+
 static int64_t current_revision(void *context)
 {
     int64_t current, compact;
@@ -51,6 +86,12 @@ static const struct gauge {
     {METRIC_MVCC_DB_TOTAL_SIZE, db_size},
     {METRIC_MVCC_DB_IN_USE, db_in_use},
     {METRIC_MVCC_KEYS, keys},
+    {METRIC_MVCC_RANGES, ranges},
+    {METRIC_MVCC_DEBUG_RANGES, ranges},
+    {METRIC_MVCC_PUTS, put_calls},
+    {METRIC_MVCC_DELETES, deletes},
+    {METRIC_MVCC_TXNS, txns},
+    {METRIC_MVCC_PUT_SIZE, put_size},
     {METRIC_MVCC_CURRENT_REVISION, current_revision},
     {METRIC_MVCC_COMPACT_REVISION, compact_revision},
 };

@@ -110,12 +110,16 @@ static enum status apply_request(struct application *a, const struct internal_re
     case INTERNAL_RANGE: /* changes nothing */
         return ST_OK;
     case INTERNAL_PUT:
+        a->result->op = "Put";
         return apply_put(a, request->body);
     case INTERNAL_DELETE_RANGE:
+        a->result->op = "DeleteRange";
         return apply_delete(a, request->body);
     case INTERNAL_TXN:
+        a->result->op = "Txn";
         return apply_txn(a, request->body);
     case INTERNAL_COMPACTION:
+        a->result->op = "Compaction";
         return apply_compaction(a, request->body);
     case INTERNAL_CLUSTER_VERSION_SET:
         return apply_cluster_version(a, request->body);

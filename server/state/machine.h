@@ -45,6 +45,8 @@ struct machine_result {
     struct slice response; /* API_OK: encoded, with its full header; in the arena */
     /* A physical compaction: the answer waits until mvcc_compact_is_done(). */
     bool wait_for_compaction;
+    const char
+        *op; /* constant: what was applied, as etcd's metrics name it; NULL: nothing to speak of */
     raft_id published; /* member whose name and client URLs this entry made known; 0: none */
 };
 
