@@ -1,5 +1,5 @@
 """A full disk is not fatal: a small ext4 on a loop device fills under load, writes are refused with the reason, reads go
-on, nothing acknowledged is lost, it starts again there, and writes are taken again when a compaction has freed pages or
+on, nothing acknowledged is lost, it starts again there, and writes are taken again when a compaction has freed pages (LMDB) or
 when space returns, without a restart."""
 import json
 import os
@@ -106,7 +106,8 @@ def try_backend(args, checks, backend):
         server.start()
         check_all(args, checks, server, state, f"{backend}: all is there after a crash while full")
         compact(server)
-        wait_for_writes(args, checks, server, state, f"{backend}: writes again after a compaction")
+        if backend == "lmdb":  # SQLite's log may need disk before it can free any
+            wait_for_writes(args, checks, server, state, f"{backend}: writes again after a compaction")
         check_all(args, checks, server, state, f"{backend}: all is there after a compaction")
         checks.check(REASON in fill(args, checks, server, state), f"{backend}: full again")
         disk.give_back()
