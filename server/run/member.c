@@ -95,6 +95,19 @@ static enum status explain(enum status st, char *why, size_t why_bytes, const ch
 
 /* ---- a new member ---- */
 
+static enum status refuse_disk(const struct member *m, enum status st, const char *chosen,
+                               char *why, size_t why_bytes)
+{
+    if (st == ST_NOT_FOUND)
+        snprintf(why, why_bytes,
+                 "the log directory '%s' is not there; start with the --wal-dir of the first "
+                 "start, if there was one",
+                 m->datadir.wal);
+    else
+        snprintf(why, why_bytes, "cannot write the log in '%s': %s", m->datadir.wal, chosen);
+    return st;
+}
+
 static enum status open_disk(struct member *m, char *why, size_t why_bytes)
 {
     char chosen[512];
@@ -102,7 +115,7 @@ static enum status open_disk(struct member *m, char *why, size_t why_bytes)
     enum status st =
         disk_open_real(m->options.disk, m->datadir.wal, &m->disk, chosen, sizeof(chosen));
     if (st != ST_OK)
-        return explain(st, why, why_bytes, chosen, m->datadir.wal);
+        return refuse_disk(m, st, chosen, why, why_bytes);
     log_info("chose how the log is written", LOG_STR("disk", disk_name(m->disk)),
              LOG_STR("why", chosen));
     return ST_OK;
