@@ -569,8 +569,20 @@ static enum status drain(struct consensus *c, uint64_t now_ns, uint64_t *again_n
     return poll_log(c); /* submits what was staged just now */
 }
 
+static uint64_t finish_log(struct consensus *c)
+{
+    struct loops *loops = c->loops;
+    if (!atomic_load_explicit(&loops->finished, memory_order_relaxed)) {
+        loops->finish_status = wal_finish(c->wal);
+        atomic_store_explicit(&loops->finished, true, memory_order_release);
+    }
+    return UINT64_MAX;
+}
+
 uint64_t consensus_step(struct consensus *c, uint64_t now_ns)
 {
+    if (atomic_load_explicit(&c->loops->finish_wanted, memory_order_acquire))
+        return finish_log(c);
     take_requests(c);
     expire_requests(c, now_ns);
     uint64_t again_ns = UINT64_MAX;

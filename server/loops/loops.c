@@ -182,6 +182,20 @@ void loops_set_room_short(struct loops *loops, bool is_short)
     atomic_store_explicit(&loops->room_short, is_short, memory_order_relaxed);
 }
 
+void loops_finish_log(struct loops *loops)
+{
+    atomic_store_explicit(&loops->finish_wanted, true, memory_order_release);
+    loops_wake(loops, ACTOR_CONSENSUS);
+}
+
+bool loops_log_is_finished(const struct loops *loops, enum status *out)
+{
+    if (!atomic_load_explicit(&loops->finished, memory_order_acquire))
+        return false;
+    *out = loops->finish_status;
+    return true;
+}
+
 void loops_seal(struct loops *loops)
 {
     atomic_store_explicit(&loops->seal_wanted, true, memory_order_release);

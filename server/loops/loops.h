@@ -69,6 +69,12 @@ bool loops_log_is_full(const struct loops *loops);
 /* While the disk is short of room the store commits at once what it has, and the log keeps nothing
  * that only followers might ask for. Any thread. */
 void loops_set_room_short(struct loops *loops, bool is_short);
+/* Asks the consensus actor, which the log belongs to, to write what is staged and the closing
+ * batch; after it the actor does nothing more. The preparer must have been stepped for the last
+ * time. Any thread. */
+void loops_finish_log(struct loops *loops);
+/* True when that is done, with how it went. */
+bool loops_log_is_finished(const struct loops *loops, enum status *out);
 /* Seals the active generation at the next entry boundary so that a stopping member leaves little to
  * replay. */
 void loops_seal(struct loops *loops);

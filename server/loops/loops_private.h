@@ -99,6 +99,8 @@ struct loops {
     _Atomic uint64_t writer_sync_ns, preparer_sync_ns; /* when each last waited for the disk */
     uint64_t checkpoint_bytes; /* the backend writer's: applied_bytes at the last one */
     atomic_bool is_leader, ready, stopping, failed, seal_wanted, log_full, room_short;
+    atomic_bool finish_wanted, finished;
+    enum status finish_status; /* valid once finished */
 
     atomic_uint_fast64_t proposals_open, inbox_calls, inbox_bytes, reads_waiting;
 };

@@ -477,6 +477,23 @@ static void stop_threads(struct member *m)
         thread_stop(&m->threads[i].thread);
 }
 
+/* The log's disk belongs to the consensus thread (an io_uring takes no one else), so that one ends
+ * last. */
+static enum status finish_log(struct member *m)
+{
+    for (uint32_t i = 0; i < m->threads_count; i++) {
+        if (m->threads[i].actor != ACTOR_CONSENSUS)
+            thread_stop(&m->threads[i].thread);
+    }
+    loops_finish_log(m->loops);
+    enum status st = ST_OK;
+    if (!m->threads[ACTOR_CONSENSUS].thread.running)
+        return st; /* never started: nothing was staged */
+    while (!loops_log_is_finished(m->loops, &st))
+        poll(NULL, 0, /* timeout= */ 1);
+    return st;
+}
+
 /* A member that cannot trust its disk or its memory any more must not acknowledge anything: it ends
  * here, at once. */
 static void die(void *context, enum status st, const char *what)
@@ -636,13 +653,13 @@ static void finish_work(struct member *m)
     uint64_t until_ns = clock_monotonic_ns(clock) + STOP_WAIT_NS;
     while (!loops_is_idle(m->loops) && clock_monotonic_ns(clock) < until_ns)
         poll(NULL, 0, /* timeout= */ 1);
+    enum status st = finish_log(m);
     stop_threads(m);
-    enum status st = store_seal(m->store, /* force= */ true);
+    if (st == ST_OK)
+        st = store_seal(m->store, /* force= */ true);
     bool worked = true;
     while (st == ST_OK && worked)
         st = store_writer_step(m->store, &worked);
-    if (st == ST_OK)
-        st = wal_finish(m->wal);
     if (st == ST_OK)
         st = store_writer_flush(m->store);
     if (st == ST_OK)

@@ -51,7 +51,8 @@ def crash_rounds(args, backend, seed):
     stopped = server.stop()
     print(f"{backend}: {ROUNDS} kills, {acknowledged} writes acknowledged, slowest start {slowest_start:.2f} s, "
           f"exit code at the end {stopped}; {text}")
-    return code == 0 and stopped == 0 and acknowledged > ROUNDS * WRITERS
+    flushed = b"could not flush" not in server.log()
+    return code == 0 and stopped == 0 and flushed and acknowledged > ROUNDS * WRITERS
 
 
 def main():
