@@ -23,7 +23,11 @@
 #define ENTRIES_MAX 8192U
 #define LIVES 3U
 #define STEPS 400U
+#ifdef __SANITIZE_THREAD__
+#define SEEDS 20U /* it is slow, and there is one thread */
+#else
 #define SEEDS 500U
+#endif
 
 struct world;
 
