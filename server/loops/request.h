@@ -1,6 +1,6 @@
-/* server/loops/request.h - what a service hands to the consensus actor: a write to be agreed on, or
- * a read that waits for its moment. Both live in their call's arena and are the actors' until their
- * callback is called. */
+/* server/loops/request.h - what a service hands to the consensus actor: a write or a change of the
+ * configuration to be agreed on, a read that waits for its moment, a hand-over of leadership. All
+ * live in their call's arena and are the actors' until their callback is called. */
 #ifndef SERVER_LOOPS_REQUEST_H
 #define SERVER_LOOPS_REQUEST_H
 #include "base/inbox.h"
@@ -14,7 +14,7 @@
 struct loops; /* the running actors; server/loops/loops.h */
 struct rpc_call;
 
-enum request_kind { REQUEST_PROPOSAL, REQUEST_READ };
+enum request_kind { REQUEST_PROPOSAL, REQUEST_READ, REQUEST_CONF_CHANGE, REQUEST_TRANSFER };
 
 struct request {
     struct inbox_node node;
@@ -49,9 +49,38 @@ struct read_request {
     raft_index index; /* the actors': to be applied before the read */
 };
 
+/* A change of the configuration, from any member: a follower's goes to the leader like any
+ * proposal. done is called exactly once, as a proposal's: with API_OK when the change is applied
+ * (the member table shows it), with what apply refused it for, or with what became of a proposal
+ * that never was applied. The entry is recognised by the ConfChange.ID in it
+ * (machine_result.request_id of machine_check_conf_change(), which is id here), never by its index
+ * alone: a change that comes while another one is not applied yet enters the log as an empty normal
+ * entry, and then done gets API_TIMEOUT at the deadline, as in etcd, or earlier if that is seen to
+ * have happened. */
+struct conf_proposal {
+    struct request request;
+    struct raft_payload *payload; /* encoded ConfChange (a RAFT_ENTRY_CONF_CHANGE entry); the
+                                     reference is taken */
+    uint64_t id;                  /* ConfChange.ID in the payload, from loops_next_id() */
+    void (*done)(struct conf_proposal *proposal, enum api_error error);
+    raft_index index; /* the actors' */
+    raft_term term;
+};
+
+/* Hands leadership to target, a voter (the caller has looked). done is called exactly once, on the
+ * consensus actor: API_OK when target is the leader (at once if it is already), API_NOT_LEADER when
+ * this member does not lead, API_TIMEOUT_LEADER_TRANSFER at the deadline. */
+struct transfer_request {
+    struct request request;
+    raft_id target;
+    void (*done)(struct transfer_request *transfer, enum api_error error);
+};
+
 /* Hands a request over; any thread. With the inbox at its limit the callback is called at once with
  * API_TOO_MANY_REQUESTS. kind and call are the caller's to set. */
 void loops_propose(struct loops *loops, struct proposal *proposal);
+void loops_propose_conf_change(struct loops *loops, struct conf_proposal *proposal);
+void loops_transfer_leadership(struct loops *loops, struct transfer_request *transfer);
 void loops_read(struct loops *loops, struct read_request *read);
 /* Runs ready on a reader thread without any consensus: large serializable reads. */
 void loops_read_local(struct loops *loops, struct read_request *read);
