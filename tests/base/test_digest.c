@@ -36,11 +36,28 @@ static void test_sha256_of_the_standards_example_and_of_nothing(void **state)
     assert_memory_equal(got, nothing, SHA256_BYTES);
 }
 
+static void test_sha256_in_parts_is_that_of_the_whole(void **state)
+{
+    (void)state;
+    uint8_t want[SHA256_BYTES], got[SHA256_BYTES];
+    assert_int_equal(sha256(SLICE("abc"), want), ST_OK);
+    struct sha256 *digest;
+    assert_int_equal(sha256_new(&digest), ST_OK);
+    assert_int_equal(sha256_add(digest, SLICE("a")), ST_OK);
+    assert_int_equal(sha256_add(digest, SLICE_EMPTY), ST_OK);
+    assert_int_equal(sha256_add(digest, SLICE("bc")), ST_OK);
+    assert_int_equal(sha256_end(digest, got), ST_OK);
+    assert_memory_equal(got, want, SHA256_BYTES);
+    sha256_free(digest);
+    sha256_free(NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sha1_of_the_standards_example),
         cmocka_unit_test(test_sha256_of_the_standards_example_and_of_nothing),
+        cmocka_unit_test(test_sha256_in_parts_is_that_of_the_whole),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
