@@ -138,6 +138,10 @@ CHECKED enum status store_view_each(struct store_view *view, struct revision fro
 CHECKED enum status store_pin(struct store *store, struct store_pin **out);
 void store_unpin(struct store *store, struct store_pin *pin); /* any thread; NULL is fine */
 struct store_mark store_pin_mark(const struct store_pin *pin);
+/* While a pin is held: true once the deletions that were under way when it was taken are over. From
+ * then on, until the unpin, every view shows the same of the revisions that the pin contains. Any
+ * thread. */
+bool store_is_settled(const struct store *store);
 CHECKED enum status store_pin_each(const struct store_pin *pin, enum bucket bucket,
                                    store_each_fn fn, void *context);
 

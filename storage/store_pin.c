@@ -41,7 +41,7 @@ enum status store_pin(struct store *store, struct store_pin **out)
     arena_init(&pin->arena, PIN_BYTES_MAX);
     /* Before anything is read: from here on no deletion begins. One that the writer has under way
      * is of a compaction that the mark already contains. */
-    atomic_fetch_add_explicit(&store->pins_count, 1, memory_order_acq_rel);
+    atomic_fetch_add(&store->pins_count, 1);
     pin->mark = store->applied;
     enum status st = arena_copy(&pin->arena, store->applied.conf_state, &pin->mark.conf_state);
     for (enum bucket bucket = 0; bucket < BUCKETS_COUNT && st == ST_OK; bucket++) {
@@ -67,6 +67,11 @@ void store_unpin(struct store *store, struct store_pin *pin)
     free(pin);
     if (left == 0)
         store_wake_writer(store);
+}
+
+bool store_is_settled(const struct store *store)
+{
+    return !atomic_load(&store->deleting);
 }
 
 struct store_mark store_pin_mark(const struct store_pin *pin)

@@ -81,7 +81,9 @@ struct store {
     _Atomic uint64_t generation_bytes, committed_index, durable_index, forget_pending;
     _Atomic uint64_t seal_interval_ns;
     atomic_int health;      /* enum status */
-    atomic_uint pins_count; /* acquire: a pin taken is seen by the next deletion */
+    atomic_uint pins_count; /* either a deletion sees the pin or the pin sees the deletion: */
+    atomic_bool deleting;   /* from before the writer looks for pins until its commit is published,
+                               both in one total order */
 };
 
 /* ---- store_view.c ---- */

@@ -135,7 +135,7 @@ static struct forget_batch *forget_after(struct store *store, const struct forge
 /* May deletions ride on a commit that brings the backend to this generation? */
 static bool forget_is_due(struct store *store, uint64_t generation)
 {
-    if (store->defragmenting || atomic_load_explicit(&store->pins_count, memory_order_acquire) > 0)
+    if (store->defragmenting || atomic_load(&store->pins_count) > 0)
         return false;
     const struct forget_batch *first = forget_after(store, NULL);
     return first != NULL && first->generation <= generation;
@@ -147,8 +147,11 @@ static enum status batch_add_deletions(struct store *store, struct op_batch *bat
                                        uint64_t generation, size_t *taken_out)
 {
     *taken_out = 0;
-    if (!forget_is_due(store, generation))
+    atomic_store(&store->deleting, true);
+    if (!forget_is_due(store, generation)) {
+        atomic_store(&store->deleting, false);
         return ST_OK;
+    }
     uint64_t began_ns = clock_monotonic_ns(store->options.clock);
     const struct forget_batch *at = forget_after(store, NULL);
     size_t position = at->done, taken = 0;
@@ -264,8 +267,10 @@ static enum status commit(struct store *store, const struct generation *sealed)
     else
         backend->ops->abort(backend);
     store->last_commit_ns = clock_monotonic_ns(store->options.clock);
-    if (st != ST_OK)
+    if (st != ST_OK) {
+        atomic_store(&store->deleting, false);
         return st;
+    }
     note_commit_time(store, store->last_commit_ns - began_ns);
     forget_done(store, deleted);
     if (deleted > 0)
@@ -291,6 +296,7 @@ static enum status publish_commit(struct store *store)
         store->sealed != NULL && store->sealed->number <= store->committed_generation;
     lock_release(store->lock);
     store_publish(store, set, sealed_is_in);
+    atomic_store(&store->deleting, false);
     store->unpublished = false;
     if (store->options.wake_apply != NULL)
         store->options.wake_apply(store->options.wake_context);

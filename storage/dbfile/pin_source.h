@@ -28,6 +28,6 @@ struct dbfile_pin_source {
 CHECKED enum status dbfile_pin_source_init(struct dbfile_pin_source *source,
                                            const struct dbfile_pin_options *options);
 void dbfile_pin_source_deinit(struct dbfile_pin_source *source);
-/* For dbfile_writer_new(). Its read gives ST_BUSY as long as store_pin_is_settled() is false. */
+/* For dbfile_writer_new(). Its read gives ST_BUSY as long as store_is_settled() is false. */
 struct dbfile_source dbfile_pin_source(struct dbfile_pin_source *source);
 #endif

@@ -124,6 +124,35 @@ static void test_store_stops_for_good_after_a_failed_sync(void **state)
     backend_mem_clear();
 }
 
+static void test_store_says_when_the_deletions_before_a_pin_are_over(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    fixture_init(&fixture, backend_mem(), "settle");
+    assert_int_equal(fixture_open(&fixture, 0), ST_OK);
+    fixture_entry(&fixture, 2);
+    assert_int_equal(fixture_commit(&fixture), ST_OK);
+    struct store_dead dead = {.revision = {2, 0}};
+    assert_int_equal(store_forget(fixture.store, &dead, 1), ST_OK);
+    fixture_entry(&fixture, 1);
+    assert_int_equal(store_seal(fixture.store, true), ST_OK);
+    /* Both batches, the commit; then no snapshot of it: the deletion happened, nobody sees it. */
+    backend_mem_fail_at(fixture.path, 4, ST_NO_MEMORY, false);
+    bool worked;
+    assert_int_equal(store_writer_step(fixture.store, &worked), ST_NO_MEMORY);
+    assert_true(backend_mem_fault_fired(fixture.path));
+    struct store_pin *pin;
+    assert_int_equal(store_pin(fixture.store, &pin), ST_OK);
+    assert_int_equal(fixture_read(&fixture, 2), ST_OK);
+    assert_false(store_is_settled(fixture.store));
+    assert_int_equal(store_writer_step(fixture.store, &worked), ST_OK);
+    assert_true(store_is_settled(fixture.store));
+    assert_int_equal(fixture_read(&fixture, 2), ST_NOT_FOUND);
+    store_unpin(fixture.store, pin);
+    fixture_deinit(&fixture);
+    backend_mem_clear();
+}
+
 static void test_store_commits_when_a_full_disk_has_room_again(void **state)
 {
     (void)state;
@@ -191,6 +220,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_store_survives_any_failing_call),
         cmocka_unit_test(test_store_stops_for_good_after_a_failed_sync),
+        cmocka_unit_test(test_store_says_when_the_deletions_before_a_pin_are_over),
         cmocka_unit_test(test_store_commits_when_a_full_disk_has_room_again),
         cmocka_unit_test(test_store_defragment_that_fails_changes_nothing),
     };
