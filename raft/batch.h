@@ -17,6 +17,7 @@ struct batch {
     uint32_t read_states_count, read_states_capacity;
     uint64_t *reads_lost;
     uint32_t reads_lost_count, reads_lost_capacity;
+    struct raft_fetch fetches[RAFT_MEMBERS_MAX];
     struct raft_entry *append_entries, *apply_entries; /* each with a reference */
     uint32_t append_count, append_capacity, apply_count, apply_capacity;
     struct batch_block *blocks; /* entries and bytes of messages: addresses that stay */

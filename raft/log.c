@@ -188,6 +188,8 @@ void log_append(struct raft_log *log, const struct raft_entry *entries, uint32_t
 
 struct raft_log_id log_durable(const struct raft_log *log)
 {
+    if (log->installing)
+        return (struct raft_log_id){0};
     return id_at(log, log->unstable_offset - 1);
 }
 
@@ -208,6 +210,30 @@ void log_stable_to(struct raft_log *log, struct raft_log_id id)
     log->in_progress_offset = max_u64(log->in_progress_offset, log->unstable_offset);
 }
 
+void log_restore(struct raft_log *log, struct raft_log_id id)
+{
+    ASSERT(id.index > log->committed);
+    for (raft_index i = log_first(log); i <= log->last; i++)
+        drop_payload(log, i);
+    log->runs_count = 0;
+    log->unstable_bytes = 0;
+    ASSERT(log->window_bytes == 0);
+    log->before_first = id;
+    log->last = id.index;
+    log->unstable_offset = log->in_progress_offset = id.index + 1;
+    log->committed = id.index;
+    log->installing = true;
+    log->install_in_progress = false;
+}
+
+void log_installed(struct raft_log *log, raft_index index)
+{
+    if (!log->installing || log->before_first.index != index)
+        return;
+    ASSERT(log->install_in_progress);
+    log->installing = log->install_in_progress = false;
+}
+
 void log_commit_to(struct raft_log *log, raft_index index)
 {
     if (index <= log->committed)
@@ -226,7 +252,7 @@ static raft_index appliable_last(const struct raft_log *log)
 bool log_next_committed(const struct raft_log *log, raft_index *last_out, uint64_t *bytes_out)
 {
     raft_index last = appliable_last(log);
-    if (log->applying_paused || last <= log->applying)
+    if (log->installing || log->applying_paused || last <= log->applying)
         return false;
     uint64_t budget = log->applying_bytes_max - log->applying_bytes;
     uint64_t bytes = 0;
@@ -264,9 +290,11 @@ void log_applied_to(struct raft_log *log, raft_index index, uint64_t bytes)
     log->applying_paused = log->applying_bytes >= log->applying_bytes_max;
 }
 
-bool log_has_pending_conf_change(const struct raft_log *log)
+bool log_has_conf_change(const struct raft_log *log, raft_index last)
 {
-    for (raft_index i = log->applied + 1; i <= log->committed; i++) {
+    ASSERT(last <= log->committed);
+    ASSERT(!log->installing);
+    for (raft_index i = log->applied + 1; i <= last; i++) {
         if (slot(log, i)->type != RAFT_ENTRY_NORMAL)
             return true;
     }
@@ -300,7 +328,8 @@ void log_check(const struct raft_log *log)
     ASSERT(log->applying >= log->applied);
     ASSERT(log->committed <= log->last);
     ASSERT(log_first(log) <= log->committed + 1);
-    ASSERT(log->before_first.index <= log->applied);
+    ASSERT(log->installing || log->before_first.index <= log->applied);
+    ASSERT(log->installing || !log->install_in_progress);
     ASSERT(log->unstable_offset > log->before_first.index);
     ASSERT(log->unstable_offset <= log->in_progress_offset);
     ASSERT(log->in_progress_offset <= log->last + 1);

@@ -37,6 +37,11 @@ struct raft_log {
     uint64_t applying_bytes_max;
     bool applying_paused;
     bool apply_unstable; /* hand out committed entries that are not durable here yet */
+
+    /* A snapshot takes the place of everything up to before_first and is not installed yet; applied
+     * lags behind until it is. */
+    bool installing;
+    bool install_in_progress; /* handed out */
 };
 
 /* Size of an entry as etcd counts it: encoded as raftpb.Entry. */
@@ -76,7 +81,8 @@ CHECKED enum status log_reserve(struct raft_log *log, uint64_t count, uint32_t t
  * durable log id falls with a truncation in this same step. */
 void log_append(struct raft_log *log, const struct raft_entry *entries, uint32_t count);
 
-/* Last durable entry. Not a maximum: a truncation lowers it. */
+/* Last durable entry. Not a maximum: a truncation lowers it. Nothing counts while a snapshot takes
+ * the place of all there was. */
 struct raft_log_id log_durable(const struct raft_log *log);
 /* Entries to be handed out for writing: [in_progress_offset, last]. */
 static inline uint64_t log_writable_count(const struct raft_log *log)
@@ -91,14 +97,19 @@ void log_accept_in_progress(struct raft_log *log);
 /* The log is durable up to id. Ignored unless that very entry is still waiting for it. */
 void log_stable_to(struct raft_log *log, struct raft_log_id id);
 
+/* Replaces the whole log by a snapshot that ends with id, above committed. */
+void log_restore(struct raft_log *log, struct raft_log_id id);
+/* The snapshot that ends at index is installed: ignored when a later one has taken its place. */
+void log_installed(struct raft_log *log, raft_index index);
+
 void log_commit_to(struct raft_log *log, raft_index index); /* never lowers; index <= last */
 /* Committed entries to be handed out now: applying + 1 to *last_out; false: none, or paused until
  * what is outstanding has been applied. */
 bool log_next_committed(const struct raft_log *log, raft_index *last_out, uint64_t *bytes_out);
 void log_accept_applying(struct raft_log *log, raft_index last, uint64_t bytes);
 void log_applied_to(struct raft_log *log, raft_index index, uint64_t bytes);
-/* A committed entry that is not applied changes the configuration. */
-bool log_has_pending_conf_change(const struct raft_log *log);
+/* An entry above applied, up to last (committed or less), changes the configuration. */
+bool log_has_conf_change(const struct raft_log *log, raft_index last);
 
 /* Slides the window: drops entries up to index, but never one that is not durable and applied. */
 void log_compact(struct raft_log *log, raft_index index);

@@ -42,6 +42,7 @@ static void reset_state(struct progress *progress, enum progress_state state)
     progress->state = state;
     progress->flow_paused = false;
     progress->pending_snapshot = 0;
+    progress->fetch = FETCH_NONE;
     inflights_clear(&progress->inflights);
 }
 
@@ -62,9 +63,18 @@ void progress_become_replicate(struct progress *progress)
     progress->next = progress->match + 1;
 }
 
+void progress_become_snapshot(struct progress *progress, raft_index index)
+{
+    reset_state(progress, PROGRESS_SNAPSHOT);
+    progress->pending_snapshot = index;
+    progress->next = index + 1;
+    progress->sent_commit = index;
+}
+
 bool progress_is_paused(const struct progress *progress)
 {
-    return progress->state == PROGRESS_SNAPSHOT || progress->flow_paused;
+    return progress->state == PROGRESS_SNAPSHOT || progress->flow_paused ||
+           progress->fetch != FETCH_NONE;
 }
 
 enum status progress_reserve(struct progress *progress, const struct raft_memory *memory)
@@ -107,7 +117,10 @@ bool progress_maybe_update(struct progress *progress, raft_index index)
     if (index <= progress->match)
         return false;
     progress->match = index;
-    progress->next = max_u64(progress->next, index + 1);
+    if (progress->next <= index) {
+        progress->next = index + 1;
+        progress->fetch = FETCH_NONE; /* what was asked for is no longer what it lacks */
+    }
     progress->flow_paused = false;
     return true;
 }
@@ -126,6 +139,7 @@ bool progress_maybe_decrease(struct progress *progress, raft_index rejected, raf
         progress->next = max_u64(wanted, progress->match + 1);
         progress->flow_paused = false;
     }
+    progress->fetch = FETCH_NONE;
     progress->sent_commit = min_u64(progress->sent_commit, progress->next - 1);
     return true;
 }

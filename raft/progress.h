@@ -11,6 +11,15 @@ enum progress_state {
     PROGRESS_SNAPSHOT,  /* waits for a snapshot to arrive */
 };
 
+/* What it lacks is not in memory: what the driver is asked for. It waits, paused. */
+enum progress_fetch {
+    FETCH_NONE,
+    FETCH_ENTRIES_WANTED, /* to go out with the next batch */
+    FETCH_ENTRIES_ASKED,
+    FETCH_SNAPSHOT_WANTED,
+    FETCH_SNAPSHOT_ASKED,
+};
+
 enum vote { VOTE_NONE, VOTE_GRANTED, VOTE_REJECTED };
 
 struct inflight {
@@ -38,6 +47,7 @@ struct progress {
     raft_index pending_snapshot;
     bool recent_active; /* heard of since the last quorum check */
     bool flow_paused;
+    enum progress_fetch fetch;
     bool is_learner;
     enum vote vote;          /* its answer in the election that is on */
     uint64_t read_confirmed; /* position in the queue of reads */
@@ -50,6 +60,7 @@ bool inflights_is_full(const struct inflights *inflights, const struct flow_limi
 void progress_reset(struct progress *progress, raft_index match, raft_index next);
 void progress_become_probe(struct progress *progress);
 void progress_become_replicate(struct progress *progress);
+void progress_become_snapshot(struct progress *progress, raft_index index);
 bool progress_is_paused(const struct progress *progress);
 /* Room to note one more message. Errors: ST_NO_MEMORY. */
 CHECKED enum status progress_reserve(struct progress *progress, const struct raft_memory *memory);

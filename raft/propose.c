@@ -2,6 +2,10 @@
 
 #include "base/assert.h"
 #include "base/minmax.h"
+#include "raft/limits.h"
+
+#include <inttypes.h>
+#include <stdio.h>
 
 /* The first proposal over the quota goes in, and empty ones always do: a leader's first entry and
  * the end of a joint configuration must not be refused. */
@@ -11,22 +15,40 @@ static bool is_over_quota(const struct raft *r, uint64_t bytes)
            r->uncommitted_bytes + bytes > r->config.uncommitted_bytes_max;
 }
 
-/* ST_DROPPED: this member cannot take proposals as a leader. */
+/* Whether this leader takes proposals now. Errors: as raft_propose(). */
 static enum status check_leader(struct raft *r, uint64_t bytes)
 {
-    if (tracker_find(&r->tracker, r->id) == NULL || is_over_quota(r, bytes))
+    if (tracker_find(&r->tracker, r->id) == NULL)
         return ST_DROPPED;
-    return ST_OK;
+    if (r->transferee != 0)
+        return ST_BUSY; /* it must catch up, so the log must end somewhere */
+    return is_over_quota(r, bytes) ? ST_TOO_BIG : ST_OK;
 }
 
-/* A change that comes at the wrong time becomes an empty entry, so that its index still resolves.
- * Best effort: it looks at the configuration applied so far. */
-static bool conf_change_is_untimely(const struct raft *r, const struct conf_change *change)
+/* Why a change comes at the wrong time; NULL: it does not. Best effort: it looks at the
+ * configuration applied so far. */
+static const char *conf_change_is_untimely(const struct raft *r, const struct conf_change *change)
 {
     bool joint = tracker_is_joint(&r->tracker);
     if (r->pending_conf_index > r->log.applied)
-        return true;
-    return joint != conf_change_is_leave(change);
+        return "possible unapplied conf change";
+    if (joint && !conf_change_is_leave(change))
+        return "must transition out of joint config first";
+    if (!joint && conf_change_is_leave(change))
+        return "not in joint state; refusing empty conf change";
+    return NULL;
+}
+
+static void trace_refused(struct raft *r, const struct conf_change *change, const char *why)
+{
+    char configuration[PRINT_BYTES_MAX], text[PRINT_BYTES_MAX], where[96] = "";
+    if (r->pending_conf_index > r->log.applied)
+        (void)snprintf(where, sizeof(where), " at index %" PRIu64 " (applied to %" PRIu64 ")",
+                       r->pending_conf_index, r->log.applied);
+    raft_trace(r, RAFT_LOG_INFO, "%" PRIx64 " ignoring conf change %s at config %s: %s%s", r->id,
+               raft_print_change(change, text, sizeof(text)),
+               raft_print_configuration(&r->tracker, configuration, sizeof(configuration)), why,
+               where);
 }
 
 static enum status append_proposed(struct raft *r, enum raft_entry_type type,
@@ -39,7 +61,10 @@ static enum status append_proposed(struct raft *r, enum raft_entry_type type,
     struct conf_change change;
     enum status st = conf_change_decode(type, raft_payload_slice(payload), &change);
     ASSERT(st == ST_OK); /* checked before anything was appended */
-    if (conf_change_is_untimely(r, &change)) {
+    const char *why = conf_change_is_untimely(r, &change);
+    if (why != NULL && !r->config.no_conf_change_validation) {
+        /* An empty entry in its place, so that its index still resolves. */
+        trace_refused(r, &change, why);
         raft_append_own(r, RAFT_ENTRY_NORMAL, NULL);
         return ST_OK;
     }
@@ -51,8 +76,11 @@ static enum status append_proposed(struct raft *r, enum raft_entry_type type,
 /* Hands proposals on to the leader. */
 static enum status forward(struct raft *r, const struct raft_entry *proposed, uint32_t count)
 {
-    if (r->role != RAFT_FOLLOWER || r->leader == 0)
+    if (r->role != RAFT_FOLLOWER || r->leader == 0 || r->config.no_proposal_forwarding) {
+        raft_trace(r, RAFT_LOG_INFO, "%" PRIx64 " no leader at term %" PRIu64 "; dropping proposal",
+                   r->id, r->term);
         return ST_DROPPED;
+    }
     struct raft_entry *entries = batch_alloc(r->building, count * sizeof(*entries));
     if (entries == NULL)
         return ST_NO_MEMORY;
@@ -142,17 +170,21 @@ enum status raft_handle_proposal(struct raft *r, const struct raft_message *m)
 {
     if (m->entries_count == 0)
         return ST_INVALID;
-    return propose_entries(r, m->entries, m->entries_count);
+    enum status st = propose_entries(r, m->entries, m->entries_count);
+    return st == ST_BUSY || st == ST_TOO_BIG ? ST_DROPPED : st;
 }
 
 void raft_applied_to(struct raft *r, raft_index index, uint64_t bytes)
 {
-    log_applied_to(&r->log, index, bytes);
+    log_applied_to(&r->log, max_u64(index, r->log.applied), bytes);
     if (r->role != RAFT_LEADER || !r->tracker.configuration.auto_leave ||
-        r->pending_conf_index > r->log.applied)
+        r->pending_conf_index > r->log.applied || r->transferee != 0)
         return;
     /* An empty change ends the joint configuration; should this leader lose its place before it
      * commits, the next one does the same when it applies something. */
+    char text[PRINT_BYTES_MAX];
+    raft_trace(r, RAFT_LOG_INFO, "initiating automatic transition out of joint configuration %s",
+               raft_print_configuration(&r->tracker, text, sizeof(text)));
     r->pending_conf_index = r->log.last + 1;
     raft_append_own(r, RAFT_ENTRY_CONF_CHANGE_V2, NULL);
     raft_finish_append(r);

@@ -2,6 +2,10 @@
 
 #include "base/assert.h"
 #include "base/minmax.h"
+#include "raft/limits.h"
+
+#include <inttypes.h>
+#include <stdio.h>
 
 struct raft_hard_state raft_hard_state_of(const struct raft *r)
 {
@@ -14,7 +18,7 @@ static bool config_is_valid(const struct raft_config *config)
            config->election_ticks > config->heartbeat_ticks && config->inflight_messages_max > 0 &&
            (config->inflight_bytes_max == 0 ||
             config->inflight_bytes_max >= config->message_bytes_max) &&
-           config->rng != NULL;
+           (config->check_quorum || !config->lease_reads) && config->rng != NULL;
 }
 
 /* What was found must be a log: consecutive, terms never falling, holding the store's mark, and no
@@ -95,18 +99,37 @@ static bool counts_are_sane(const struct raft_conf_state *cs)
            cs->learners_next_count <= RAFT_MEMBERS_MAX;
 }
 
+bool raft_restore_tracker(struct tracker *tracker, const struct raft_conf_state *conf_state,
+                          raft_index last_index)
+{
+    struct raft_conf_state restored;
+    if (!counts_are_sane(conf_state) || changer_restore(tracker, conf_state, last_index) != NULL)
+        return false;
+    tracker_conf_state(tracker, &restored);
+    return same_conf_state(conf_state, &restored);
+}
+
 static enum status load_configuration(struct raft *r, const struct raft_conf_state *conf_state)
 {
-    if (!counts_are_sane(conf_state))
+    struct tracker restored = {0};
+    if (!raft_restore_tracker(&restored, conf_state, r->log.last))
         return ST_CORRUPT;
-    if (changer_restore(&r->tracker, conf_state, r->log.last) != NULL)
-        return ST_CORRUPT;
-    tracker_conf_state(&r->tracker, &r->conf_state);
-    if (!same_conf_state(conf_state, &r->conf_state))
-        return ST_CORRUPT;
-    struct progress *self = tracker_find(&r->tracker, r->id);
-    r->is_learner = self != NULL && self->is_learner;
+    raft_replace_tracker(r, &restored);
     return ST_OK;
+}
+
+static void trace_start(struct raft *r)
+{
+    char peers[PRINT_BYTES_MAX] = "";
+    size_t used = 0;
+    for (uint32_t i = 0; i < r->tracker.progresses_count && used + 20 < sizeof(peers); i++)
+        used += (size_t)snprintf(peers + used, sizeof(peers) - used, "%s%" PRIx64,
+                                 i == 0 ? "" : ",", r->tracker.progresses[i].id);
+    raft_trace(r, RAFT_LOG_INFO,
+               "newRaft %" PRIx64 " [peers: [%s], term: %" PRIu64 ", commit: %" PRIu64
+               ", applied: %" PRIu64 ", lastindex: %" PRIu64 ", lastterm: %" PRIu64 "]",
+               r->id, peers, r->term, r->log.committed, r->log.applied, r->log.last,
+               log_last_id(&r->log).term);
 }
 
 enum status raft_new(const struct raft_config *config, const struct raft_start *start,
@@ -141,6 +164,7 @@ enum status raft_new(const struct raft_config *config, const struct raft_start *
         return st;
     }
     become_follower(r, r->term, /* leader= */ 0);
+    trace_start(r);
     r->seen_hard_state = raft_hard_state_of(r);
     r->seen_role = r->role;
     r->seen_durable = log_durable(&r->log);
@@ -164,7 +188,7 @@ void raft_free(struct raft *r)
 
 enum status raft_reserve(struct raft *r, uint64_t entries_count, uint32_t terms_count)
 {
-    if (r->regressed)
+    if (r->quarantine != RAFT_QUARANTINE_NONE)
         return ST_CORRUPT;
     if (r->building == NULL)
         r->building = batch_new(&r->batches);
@@ -194,7 +218,8 @@ static bool carries_own_term(enum raft_message_type type)
 void raft_send(struct raft *r, struct raft_message message)
 {
     struct batch *batch = r->building;
-    message.from = r->id;
+    if (message.from == 0)
+        message.from = r->id;
     if (carries_own_term(message.type)) {
         ASSERT(message.term != 0);
     } else if (message.type != RAFT_MSG_PROP && message.type != RAFT_MSG_READ_INDEX) {
@@ -216,6 +241,14 @@ void raft_send(struct raft *r, struct raft_message message)
     batch->messages[batch->messages_count++] = message;
 }
 
+enum status raft_put_in_quarantine(struct raft *r, enum raft_quarantine why)
+{
+    r->quarantine = why;
+    raft_trace(r, RAFT_LOG_ERROR, "%" PRIx64 " is taken out of service: %s", r->id,
+               raft_quarantine_text(why));
+    return ST_CORRUPT;
+}
+
 /* ---- roles ---- */
 
 /* Every change of role but to pre-candidate begins here. */
@@ -228,10 +261,14 @@ static void reset(struct raft *r, raft_term term)
     }
     r->leader = 0;
     r->election_elapsed = r->heartbeat_elapsed = 0;
-    r->election_timeout =
-        r->config.election_ticks + (uint32_t)rng_below(r->config.rng, r->config.election_ticks);
+    r->election_timeout = r->config.election_ticks +
+                          (uint32_t)rng_below(r->config.rng, r->config.election_ticks) +
+                          r->config.election_delay_ticks;
     r->pending_conf_index = 0;
     r->uncommitted_bytes = 0;
+    r->transferee = 0;
+    r->stalled_ticks = 0;
+    r->has_fetches_wanted = false;
     for (uint32_t i = 0; i < r->tracker.progresses_count; i++) {
         struct progress *p = &r->tracker.progresses[i];
         progress_reset(p, p->id == r->id ? r->log.last : 0, r->log.last + 1);
@@ -244,6 +281,7 @@ void become_follower(struct raft *r, raft_term term, raft_id leader)
     reset(r, term);
     r->leader = leader;
     r->role = RAFT_FOLLOWER;
+    raft_trace(r, RAFT_LOG_INFO, "%" PRIx64 " became follower at term %" PRIu64, r->id, r->term);
 }
 
 void become_pre_candidate(struct raft *r)
@@ -254,6 +292,8 @@ void become_pre_candidate(struct raft *r)
         r->tracker.progresses[i].vote = VOTE_NONE;
     r->leader = 0;
     r->role = RAFT_PRE_CANDIDATE;
+    raft_trace(r, RAFT_LOG_INFO, "%" PRIx64 " became pre-candidate at term %" PRIu64, r->id,
+               r->term);
 }
 
 void become_candidate(struct raft *r)
@@ -262,6 +302,7 @@ void become_candidate(struct raft *r)
     reset(r, r->term + 1);
     r->vote = r->id;
     r->role = RAFT_CANDIDATE;
+    raft_trace(r, RAFT_LOG_INFO, "%" PRIx64 " became candidate at term %" PRIu64, r->id, r->term);
 }
 
 void become_leader(struct raft *r)
@@ -279,12 +320,13 @@ void become_leader(struct raft *r)
     /* Entries of earlier terms commit with this one, never by counting copies (Raft paper 5.4.2).
      */
     raft_append_own(r, RAFT_ENTRY_NORMAL, NULL);
+    raft_trace(r, RAFT_LOG_INFO, "%" PRIx64 " became leader at term %" PRIu64, r->id, r->term);
 }
 
-bool raft_is_promotable(struct raft *r)
+bool raft_is_promotable(const struct raft *r)
 {
-    struct progress *self = tracker_find(&r->tracker, r->id);
-    return self != NULL && !self->is_learner;
+    const struct progress *self = tracker_get(&r->tracker, r->id);
+    return self != NULL && !self->is_learner && !r->log.installing;
 }
 
 /* ---- ticks ---- */
@@ -295,7 +337,7 @@ static void tick_election(struct raft *r)
     if (!raft_is_promotable(r) || r->election_elapsed < r->election_timeout)
         return;
     r->election_elapsed = 0;
-    enum status st = raft_hup(r); /* a refusal is repeated at the next timeout */
+    enum status st = raft_hup(r, CAMPAIGN_TIMEOUT); /* a refusal is repeated at the next timeout */
     (void)st;
 }
 
@@ -305,8 +347,11 @@ static void check_quorum(struct raft *r)
     if (self != NULL)
         self->recent_active = true;
     bool active = tracker_quorum_is_active(&r->tracker);
-    if (!active)
+    if (!active) {
+        raft_trace(r, RAFT_LOG_WARN,
+                   "%" PRIx64 " stepped down to follower since quorum is not active", r->id);
         become_follower(r, r->term, /* leader= */ 0);
+    }
     for (uint32_t i = 0; i < r->tracker.progresses_count; i++) {
         if (r->tracker.progresses[i].id != r->id)
             r->tracker.progresses[i].recent_active = false;
@@ -321,7 +366,10 @@ static void tick_leader(struct raft *r)
         r->election_elapsed = 0;
         if (r->config.check_quorum)
             check_quorum(r);
+        r->transferee = 0; /* it had its time */
     }
+    if (r->role == RAFT_LEADER)
+        raft_tick_stalled(r);
     if (r->role == RAFT_LEADER && r->heartbeat_elapsed >= r->config.heartbeat_ticks) {
         r->heartbeat_elapsed = 0;
         raft_broadcast_heartbeat(r);
@@ -332,6 +380,8 @@ void raft_tick(struct raft *r)
 {
     if (raft_reserve(r, 0, 0) != ST_OK)
         return; /* as if this tick came late */
+    r->append_elapsed =
+        r->log.in_progress_offset > r->log.unstable_offset ? r->append_elapsed + 1 : 0;
     if (r->role == RAFT_LEADER)
         tick_leader(r);
     else
@@ -341,9 +391,16 @@ void raft_tick(struct raft *r)
 enum status raft_forget_leader(struct raft *r)
 {
     enum status st = raft_reserve(r, 0, 0);
-    if (st == ST_OK && r->role == RAFT_FOLLOWER)
-        r->leader = 0; /* the timers stay: it campaigns when it would have */
-    return st;
+    if (st != ST_OK || r->role != RAFT_FOLLOWER || r->leader == 0)
+        return st;
+    if (r->config.lease_reads) {
+        raft_trace(r, RAFT_LOG_ERROR, "ignoring MsgForgetLeader due to ReadOnlyLeaseBased");
+        return ST_INVALID;
+    }
+    raft_trace(r, RAFT_LOG_INFO, "%" PRIx64 " forgetting leader %" PRIx64 " at term %" PRIu64,
+               r->id, r->leader, r->term);
+    r->leader = 0; /* the timers stay: it campaigns when it would have */
+    return ST_OK;
 }
 
 void raft_report_unreachable(struct raft *r, raft_id id)
@@ -354,12 +411,16 @@ void raft_report_unreachable(struct raft *r, raft_id id)
     /* What was sent ahead is probably lost. */
     if (progress->state == PROGRESS_REPLICATE)
         progress_become_probe(progress);
+    char text[PRINT_BYTES_MAX];
+    raft_trace(r, RAFT_LOG_DEBUG,
+               "%" PRIx64 " failed to send message to %" PRIx64 " because it is unreachable [%s]",
+               r->id, id, raft_print_progress(r, progress, text, sizeof(text)));
 }
 
 /* ---- configuration ---- */
 
-/* Takes the working copy as the tracker in use. Inflight rings are shared by both until now. */
-static void replace_tracker(struct raft *r, struct tracker *changed)
+/* Inflight rings of a copy are shared by both until now. */
+void raft_replace_tracker(struct raft *r, struct tracker *changed)
 {
     for (uint32_t i = 0; i < r->tracker.progresses_count; i++) {
         struct progress *old = &r->tracker.progresses[i];
@@ -369,16 +430,21 @@ static void replace_tracker(struct raft *r, struct tracker *changed)
     }
     r->tracker = *changed;
     tracker_conf_state(&r->tracker, &r->conf_state);
+    const struct progress *self = tracker_get(&r->tracker, r->id);
+    r->is_learner = self != NULL && self->is_learner;
+    char text[PRINT_BYTES_MAX];
+    raft_trace(r, RAFT_LOG_INFO, "%" PRIx64 " switched to configuration %s", r->id,
+               raft_print_configuration(&r->tracker, text, sizeof(text)));
 }
 
 static void switch_configuration(struct raft *r, struct tracker *changed)
 {
-    replace_tracker(r, changed);
-    struct progress *self = tracker_find(&r->tracker, r->id);
-    r->is_learner = self != NULL && self->is_learner;
+    raft_replace_tracker(r, changed);
     if (r->role != RAFT_LEADER)
         return;
-    if (self == NULL || self->is_learner) {
+    if (r->transferee != 0 && !tracker_is_voter(&r->tracker, r->transferee))
+        r->transferee = 0;
+    if (r->is_learner || tracker_get(&r->tracker, r->id) == NULL) {
         if (r->config.step_down_on_removal)
             become_follower(r, r->term, /* leader= */ 0);
         return; /* else it leads on until a member of the new configuration takes over */
@@ -402,7 +468,7 @@ enum status raft_apply_conf_change(struct raft *r, enum raft_entry_type type,
     if (change != NULL) {
         struct conf_change decoded;
         if (conf_change_decode(type, *change, &decoded) != ST_OK)
-            return ST_CORRUPT;
+            return raft_put_in_quarantine(r, RAFT_QUARANTINE_BAD_CONF_CHANGE);
         struct tracker changed = r->tracker;
         if (changer_apply(&changed, &decoded, r->log.last) != NULL)
             return ST_INVALID;
@@ -439,9 +505,15 @@ void raft_get_status(const struct raft *r, struct raft_status *out)
     *out = (struct raft_status){
         .id = r->id,
         .leader = r->leader,
+        .transferee = r->transferee,
         .role = r->role,
         .is_learner = r->is_learner,
         .is_lone_voter = raft_is_lone(r),
+        .is_promotable = raft_is_promotable(r),
+        .is_installing = r->log.installing,
+        .is_stalled = raft_is_stalled(r),
+        .append_ticks = r->append_elapsed,
+        .quarantine = r->quarantine,
         .hard_state = raft_hard_state_of(r),
         .applied = r->log.applied,
         .last_index = r->log.last,
@@ -450,6 +522,31 @@ void raft_get_status(const struct raft *r, struct raft_status *out)
         .window_bytes = r->log.window_bytes,
         .unstable_bytes = r->log.unstable_bytes,
     };
+}
+
+_Static_assert((int)RAFT_PROGRESS_PROBE == (int)PROGRESS_PROBE, "the same order");
+_Static_assert((int)RAFT_PROGRESS_REPLICATE == (int)PROGRESS_REPLICATE, "the same order");
+_Static_assert((int)RAFT_PROGRESS_SNAPSHOT == (int)PROGRESS_SNAPSHOT, "the same order");
+
+enum status raft_get_progress(const struct raft *r, raft_id id, struct raft_progress *out)
+{
+    const struct progress *p = tracker_get(&r->tracker, id);
+    if (p == NULL)
+        return ST_NOT_FOUND;
+    if (r->role != RAFT_LEADER)
+        return ST_DROPPED;
+    *out = (struct raft_progress){
+        .id = id,
+        .match = p->match,
+        .next = p->next,
+        .state = (enum raft_progress_state)p->state,
+        .pending_snapshot = p->pending_snapshot,
+        .is_learner = p->is_learner,
+        .recent_active = p->recent_active || id == r->id,
+        .is_paused = progress_is_paused(p),
+        .inflight_count = p->inflights.count,
+    };
+    return ST_OK;
 }
 
 void raft_check(const struct raft *r)

@@ -37,6 +37,8 @@ void read_only_reset(struct read_only *reads)
 
 void read_only_deinit(struct read_only *reads, const struct raft_memory *memory)
 {
+    for (uint32_t i = 0; i < reads->count; i++)
+        raft_payload_unref(reads->items[reads->head + i].echo);
     raft_memory_free(memory, reads->items);
     *reads = (struct read_only){0};
 }

@@ -7,8 +7,10 @@
 #include "raft/types.h"
 
 struct read_waiting {
-    uint64_t context;
-    raft_index index; /* committed when it arrived; set when the queue opens */
+    uint64_t context;          /* of an own read */
+    raft_index index;          /* committed when it arrived; set when the queue opens */
+    raft_id from;              /* the follower that asks; 0: an own read */
+    struct raft_payload *echo; /* counted: what a follower wants back */
 };
 
 struct read_only {

@@ -24,11 +24,11 @@ bool raft_has_ready(const struct raft *r)
 {
     raft_index last;
     uint64_t bytes;
-    if (r->regressed)
+    if (r->quarantine != RAFT_QUARANTINE_NONE)
         return false;
-    return (r->building != NULL && !batch_is_empty(r->building)) || soft_state_changed(r) ||
-           hard_state_changed(r) || durable_changed(r) || log_writable_count(&r->log) > 0 ||
-           log_next_committed(&r->log, &last, &bytes);
+    return (r->building != NULL && !batch_is_empty(r->building)) || r->has_fetches_wanted ||
+           soft_state_changed(r) || hard_state_changed(r) || durable_changed(r) ||
+           log_writable_count(&r->log) > 0 || log_next_committed(&r->log, &last, &bytes);
 }
 
 /* Copies [first, last] with a reference each. */
@@ -48,12 +48,49 @@ static enum status reserve(struct raft *r, uint64_t append_count, uint64_t apply
     if (st != ST_OK)
         return st;
     struct batch *b = r->building;
+    st = batch_reserve_bytes(b, sizeof(struct raft_snapshot_meta));
+    if (st != ST_OK)
+        return st;
     st = raft_memory_reserve(r->memory, (void **)&b->append_entries, &b->append_capacity,
                              append_count, sizeof(*b->append_entries));
     if (st != ST_OK)
         return st;
     return raft_memory_reserve(r->memory, (void **)&b->apply_entries, &b->apply_capacity,
                                apply_count, sizeof(*b->apply_entries));
+}
+
+/* The snapshot to install goes alone: what follows it is not taken before it is handed out. */
+static void fill_snapshot(struct raft *r, struct batch *b)
+{
+    if (!r->log.installing || r->log.install_in_progress)
+        return;
+    struct raft_snapshot_meta *meta = batch_alloc(b, sizeof(*meta));
+    ASSERT(meta != NULL); /* reserved */
+    ASSERT(b->append_count == 0);
+    meta->last = r->log.before_first;
+    meta->conf_state = r->snapshot_conf_state;
+    b->ready.append.snapshot = meta;
+    r->log.install_in_progress = true;
+}
+
+/* With every work while something is not durable: an answer that comes in a later term is ignored,
+ * and the next one must make up for it. */
+static void fill_append_response(struct raft *r, struct batch *b)
+{
+    const struct raft_append_work *work = &b->ready.append;
+    if (!work->present || (!log_has_unstable(&r->log) && work->snapshot == NULL))
+        return;
+    struct raft_message response = {.type = RAFT_MSG_STORAGE_APPEND_RESP,
+                                    .to = r->id,
+                                    .from = RAFT_ID_APPEND_THREAD,
+                                    .term = r->term,
+                                    .snapshot = work->snapshot};
+    if (log_has_unstable(&r->log)) {
+        struct raft_log_id last = log_last_id(&r->log);
+        response.index = last.index;
+        response.log_term = last.term;
+    }
+    b->responses[b->responses_count++] = response;
 }
 
 static void fill_append(struct raft *r, struct batch *b, uint32_t count)
@@ -69,19 +106,10 @@ static void fill_append(struct raft *r, struct batch *b, uint32_t count)
     /* The commit index alone is a hint and not worth a sync. */
     work->must_sync =
         count > 0 || r->term != r->seen_hard_state.term || r->vote != r->seen_hard_state.vote;
-    work->present = count > 0 || work->has_hard_state || b->responses_count > 0;
-    if (work->present && log_has_unstable(&r->log)) {
-        /* With every work while something is not durable: an answer that comes in a later term is
-         * ignored, and the next one must make up for it. */
-        struct raft_log_id last = log_last_id(&r->log);
-        b->responses[b->responses_count++] =
-            (struct raft_message){.type = RAFT_MSG_STORAGE_APPEND_RESP,
-                                  .to = r->id,
-                                  .from = RAFT_ID_APPEND_THREAD,
-                                  .term = r->term,
-                                  .index = last.index,
-                                  .log_term = last.term};
-    }
+    fill_snapshot(r, b);
+    work->present =
+        count > 0 || work->has_hard_state || work->snapshot != NULL || b->responses_count > 0;
+    fill_append_response(r, b);
     work->responses = b->responses;
     work->responses_count = b->responses_count;
 }
@@ -114,6 +142,7 @@ static void fill_rest(struct raft *r, struct batch *b)
     ready->read_states_count = b->read_states_count;
     ready->reads_lost = b->reads_lost;
     ready->reads_lost_count = b->reads_lost_count;
+    raft_fill_fetches(r, b);
     ready->durable = log_durable(&r->log);
 }
 

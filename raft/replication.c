@@ -3,6 +3,9 @@
 #include "base/assert.h"
 #include "base/bytes.h"
 #include "base/minmax.h"
+#include "raft/limits.h"
+
+#include <inttypes.h>
 
 /* ---- the leader's own log ---- */
 
@@ -61,31 +64,69 @@ static uint32_t entries_that_fit(const struct raft *r, raft_index next)
     return count;
 }
 
-/* Copies entries for a message, each with a reference. Errors: ST_NO_MEMORY. */
-static enum status copy_entries(struct raft *r, raft_index first, uint32_t count,
-                                struct raft_message *message, uint64_t *bytes_out)
+/* Room for a message's entries. Errors: ST_NO_MEMORY. */
+static enum status alloc_entries(struct raft *r, uint32_t count, struct raft_entry **out)
 {
+    *out = count == 0 ? NULL : batch_alloc(r->building, count * sizeof(**out));
+    return count > 0 && *out == NULL ? ST_NO_MEMORY : ST_OK;
+}
+
+enum status raft_copy_entries(struct raft *r, const struct raft_entry *entries, uint32_t count,
+                              struct raft_message *message, uint64_t *bytes_out)
+{
+    struct raft_entry *copies;
+    enum status st = alloc_entries(r, count, &copies);
+    if (st != ST_OK)
+        return st;
     *bytes_out = 0;
-    if (count == 0)
-        return ST_OK;
-    struct raft_entry *entries = batch_alloc(r->building, count * sizeof(*entries));
-    if (entries == NULL)
-        return ST_NO_MEMORY;
     for (uint32_t i = 0; i < count; i++) {
-        entries[i] = *log_at(&r->log, first + i);
-        raft_payload_ref(entries[i].payload);
-        *bytes_out += raft_payload_bytes(&entries[i]);
+        copies[i] = entries[i];
+        raft_payload_ref(copies[i].payload);
+        *bytes_out += raft_payload_bytes(&copies[i]);
     }
-    message->entries = entries;
+    message->entries = copies;
     message->entries_count = count;
     return ST_OK;
+}
+
+/* The same from the window. */
+static enum status copy_from_log(struct raft *r, raft_index first, uint32_t count,
+                                 struct raft_message *message, uint64_t *bytes_out)
+{
+    struct raft_entry *copies;
+    enum status st = alloc_entries(r, count, &copies);
+    if (st != ST_OK)
+        return st;
+    *bytes_out = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        copies[i] = *log_at(&r->log, first + i);
+        raft_payload_ref(copies[i].payload);
+        *bytes_out += raft_payload_bytes(&copies[i]);
+    }
+    message->entries = copies;
+    message->entries_count = count;
+    return ST_OK;
+}
+
+void raft_sent_append(struct raft *r, struct progress *to, struct raft_message message,
+                      uint64_t bytes)
+{
+    struct flow_limits limits = flow_limits_of(r);
+    message.commit = r->log.committed;
+    raft_send(r, message);
+    progress_sent_entries(to, message.entries_count, bytes, &limits);
+    to->sent_commit = r->log.committed;
 }
 
 bool raft_send_append(struct raft *r, struct progress *to, bool allow_empty)
 {
     struct raft_message message = {.type = RAFT_MSG_APP, .to = to->id, .index = to->next - 1};
-    if (progress_is_paused(to) || !log_term(&r->log, message.index, &message.log_term))
+    if (progress_is_paused(to))
         return false;
+    if (!log_term(&r->log, message.index, &message.log_term)) {
+        raft_want_fetch(r, to);
+        return false;
+    }
     struct flow_limits limits = flow_limits_of(r);
     uint32_t count = 0;
     /* When every message in flight was lost, an empty append is what gets things going again. */
@@ -96,12 +137,9 @@ bool raft_send_append(struct raft *r, struct progress *to, bool allow_empty)
     uint64_t bytes;
     if (count > 0 && progress_reserve(to, r->memory) != ST_OK)
         return false; /* no memory: the next answer or heartbeat tries again */
-    if (copy_entries(r, to->next, count, &message, &bytes) != ST_OK)
+    if (copy_from_log(r, to->next, count, &message, &bytes) != ST_OK)
         return false;
-    message.commit = r->log.committed;
-    raft_send(r, message);
-    progress_sent_entries(to, count, bytes, &limits);
-    to->sent_commit = r->log.committed;
+    raft_sent_append(r, to, message, bytes);
     return true;
 }
 
@@ -144,18 +182,36 @@ static void handle_rejection(struct raft *r, struct progress *from, const struct
     /* Both sides skip whole terms, so that probing costs a round per term, not one per entry. */
     if (m->log_term > 0)
         next_probe = log_find_conflict(&r->log, m->reject_hint, m->log_term).index;
+    raft_trace(r, RAFT_LOG_DEBUG,
+               "%" PRIx64 " received MsgAppResp(rejected, hint: (index %" PRIu64 ", term %" PRIu64
+               ")) from %" PRIx64 " for index %" PRIu64,
+               r->id, m->reject_hint, m->log_term, m->from, m->index);
     if (!progress_maybe_decrease(from, m->index, next_probe))
         return;
+    char text[PRINT_BYTES_MAX];
+    raft_trace(r, RAFT_LOG_DEBUG, "%" PRIx64 " decreased progress of %" PRIx64 " to [%s]", r->id,
+               from->id, raft_print_progress(r, from, text, sizeof(text)));
     if (from->state == PROGRESS_REPLICATE)
         progress_become_probe(from);
     (void)raft_send_append(r, from, /* allow_empty= */ true);
 }
 
-static void note_match(struct progress *from, raft_index index)
+static void note_match(struct raft *r, struct progress *from, raft_index index)
 {
+    char text[PRINT_BYTES_MAX];
     switch (from->state) {
     case PROGRESS_PROBE:
+        progress_become_replicate(from);
+        break;
     case PROGRESS_SNAPSHOT:
+        /* Whichever snapshot it has, or none: it is back where the entries are. */
+        if (from->match + 1 < log_first(&r->log))
+            break;
+        raft_trace(r, RAFT_LOG_DEBUG,
+                   "%" PRIx64 " recovered from needing snapshot, resumed sending replication "
+                   "messages to %" PRIx64 " [%s]",
+                   r->id, from->id, raft_print_progress(r, from, text, sizeof(text)));
+        progress_become_probe(from);
         progress_become_replicate(from);
         break;
     case PROGRESS_REPLICATE:
@@ -179,7 +235,7 @@ void raft_handle_append_response(struct raft *r, const struct raft_message *m)
     bool caught_up_probe = from->match == m->index && from->state == PROGRESS_PROBE;
     if (!progress_maybe_update(from, m->index) && !caught_up_probe)
         return;
-    note_match(from, m->index);
+    note_match(r, from, m->index);
     bool is_self = m->from == r->id;
     if (raft_maybe_commit(r))
         raft_broadcast_append(r);
@@ -189,6 +245,7 @@ void raft_handle_append_response(struct raft *r, const struct raft_message *m)
         return;
     while (raft_send_append(r, from, /* allow_empty= */ false))
         continue; /* several messages may fit now */
+    raft_transfer_caught_up(r, from);
 }
 
 void raft_handle_heartbeat_response(struct raft *r, const struct raft_message *m)
@@ -219,14 +276,41 @@ static bool entries_are_consecutive(const struct raft_message *m)
     return m->index <= UINT64_MAX - m->entries_count - 1;
 }
 
-static enum status regressed(struct raft *r)
+/* A disk that does not keep up must not fill the memory; and a snapshot goes to the log before any
+ * entry behind it. */
+static bool cannot_take_more(const struct raft *r, const struct raft_message *m)
 {
-    r->regressed = true;
-    return ST_CORRUPT;
+    if (r->log.installing && !r->log.install_in_progress)
+        return true;
+    return m->entries_count > 0 && r->config.follower_bytes_max > 0 &&
+           r->log.unstable_bytes >= r->config.follower_bytes_max;
+}
+
+static void trace_conflict(struct raft *r, struct raft_entry theirs)
+{
+    raft_term ours;
+    if (!log_term(&r->log, theirs.index, &ours))
+        return;
+    raft_trace(r, RAFT_LOG_INFO,
+               "found conflict at index %" PRIu64 " [existing term: %" PRIu64
+               ", conflicting term: %" PRIu64 "]",
+               theirs.index, ours, theirs.term);
+    if (theirs.index <= r->log.unstable_offset)
+        raft_trace(r, RAFT_LOG_INFO, "replace the unstable entries from index %" PRIu64,
+                   theirs.index);
+    else
+        raft_trace(r, RAFT_LOG_INFO, "truncate the unstable entries before index %" PRIu64,
+                   theirs.index);
 }
 
 static void refuse_append(struct raft *r, const struct raft_message *m)
 {
+    raft_term ours;
+    (void)log_term(&r->log, m->index, &ours);
+    raft_trace(r, RAFT_LOG_DEBUG,
+               "%" PRIx64 " [logterm: %" PRIu64 ", index: %" PRIu64
+               "] rejected MsgApp [logterm: %" PRIu64 ", index: %" PRIu64 "] from %" PRIx64,
+               r->id, ours, m->index, m->log_term, m->index, m->from);
     raft_index hint = min_u64(m->index, r->log.last);
     struct raft_log_id guess = log_find_conflict(&r->log, hint, m->log_term);
     raft_send(r, (struct raft_message){.type = RAFT_MSG_APP_RESP,
@@ -241,6 +325,8 @@ enum status raft_handle_append(struct raft *r, const struct raft_message *m)
 {
     if (!entries_are_consecutive(m))
         return ST_INVALID;
+    if (cannot_take_more(r, m))
+        return ST_OK; /* as if lost: the leader sends it again */
     struct raft_message answer = {.type = RAFT_MSG_APP_RESP, .to = m->from};
     if (m->index < r->log.committed) {
         answer.index = r->log.committed; /* old news, or a leader that starts from afar */
@@ -260,7 +346,8 @@ enum status raft_handle_append(struct raft *r, const struct raft_message *m)
         known++;
     if (known < m->entries_count) {
         if (m->entries[known].index <= r->log.committed)
-            return regressed(r);
+            return raft_put_in_quarantine(r, RAFT_QUARANTINE_LOG_CONTRADICTED);
+        trace_conflict(r, m->entries[known]);
         log_append(&r->log, m->entries + known, m->entries_count - known);
     }
     answer.index = m->index + m->entries_count;
@@ -272,7 +359,7 @@ enum status raft_handle_append(struct raft *r, const struct raft_message *m)
 enum status raft_handle_heartbeat(struct raft *r, const struct raft_message *m)
 {
     if (m->commit > r->log.last)
-        return regressed(r);
+        return raft_put_in_quarantine(r, RAFT_QUARANTINE_LOG_LOST);
     struct raft_message answer = {.type = RAFT_MSG_HEARTBEAT_RESP, .to = m->from};
     if (m->context.len > 0) {
         uint8_t *copy = batch_alloc(r->building, m->context.len);

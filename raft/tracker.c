@@ -25,6 +25,11 @@ struct progress *tracker_find(struct tracker *tracker, raft_id id)
     return found == NULL ? NULL : &tracker->progresses[found - tracker->progresses];
 }
 
+const struct progress *tracker_get(const struct tracker *tracker, raft_id id)
+{
+    return find(tracker, id);
+}
+
 bool tracker_add(struct tracker *tracker, const struct progress *progress)
 {
     ASSERT(find(tracker, progress->id) == NULL);

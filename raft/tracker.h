@@ -23,6 +23,7 @@ struct tracker {
 };
 
 struct progress *tracker_find(struct tracker *tracker, raft_id id); /* NULL: not a member */
+const struct progress *tracker_get(const struct tracker *tracker, raft_id id);
 /* Inserts a progress for a member not yet known. False: RAFT_MEMBERS_MAX reached. */
 CHECKED bool tracker_add(struct tracker *tracker, const struct progress *progress);
 void tracker_remove(struct tracker *tracker, raft_id id);
