@@ -11,6 +11,11 @@
 #define MEMBERS_MAX 64U       /* rows of the member table; RAFT_MEMBERS_MAX is the same */
 #define MEMBER_URLS_MAX 64U   /* of one kind, of one member */
 #define MEMBER_TEXT_MAX 4096U /* bytes of a name or URL */
+/* etcd 3.5's constant, and a rule of apply: a setting would let members disagree. */
+#define LEARNERS_MAX 1U
+/* Alarms that may be active before another activation is refused; there is one for each member and
+ * kind, but any id is taken as a member's. */
+#define ALARMS_MAX 1024U
 /* Scratch memory that the machine keeps between entries; larger pieces are given back. */
 #define MACHINE_SCRATCH_KEPT_BYTES (256U << 10)
 #endif

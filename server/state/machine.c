@@ -1,12 +1,17 @@
 #include "server/state/machine.h"
 
 #include "base/assert.h"
-#include "server/state/conf_state.h"
 #include "server/state/machine_private.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdlib.h>
+
+static enum status load(struct machine *machine)
+{
+    enum status st = machine_load_members(machine);
+    return st == ST_OK ? machine_load_alarms(machine) : st;
+}
 
 enum status machine_open(const struct machine_options *options, struct machine **out)
 {
@@ -23,7 +28,7 @@ enum status machine_open(const struct machine_options *options, struct machine *
     arena_init(&machine->scratch, SIZE_MAX / 2);
     enum status st = lock_new(options->threaded, &machine->lock);
     if (st == ST_OK)
-        st = machine_load_members(machine);
+        st = load(machine);
     if (st != ST_OK) {
         machine_close(machine);
         return st;
@@ -37,6 +42,8 @@ void machine_close(struct machine *machine)
     if (machine == NULL)
         return;
     members_unref(machine->members);
+    free(machine->removed.ids);
+    free(machine->alarms.items);
     lock_free(machine->lock);
     arena_deinit(&machine->scratch);
     free(machine);
@@ -73,8 +80,8 @@ raft_id machine_member_id(const struct machine *machine)
 
 /* ---- entries ---- */
 
-static enum status end_entry(struct machine *machine, const struct raft_entry *entry,
-                             struct slice conf_state)
+enum status machine_end_entry(struct machine *machine, const struct raft_entry *entry,
+                              struct slice conf_state)
 {
     struct store_mark mark = {.index = entry->index, .term = entry->term, .conf_state = conf_state};
     enum status st = store_end_entry(machine->store, &mark);
@@ -85,7 +92,7 @@ static enum status end_entry(struct machine *machine, const struct raft_entry *e
     return ST_OK;
 }
 
-static void reset_scratch(struct machine *machine)
+void machine_reset_scratch(struct machine *machine)
 {
     if (machine->scratch.total_bytes > MACHINE_SCRATCH_KEPT_BYTES)
         arena_deinit(&machine->scratch);
@@ -105,6 +112,9 @@ static enum status apply_request(struct application *a, const struct internal_re
 {
     if (request->is_legacy)
         return apply_legacy(a, request);
+    a->result->error = machine_alarm_refuses(a->machine, request->field);
+    if (a->result->error != API_OK)
+        return ST_OK;
     switch (request->field) {
     case INTERNAL_NONE:
     case INTERNAL_RANGE: /* changes nothing */
@@ -121,10 +131,15 @@ static enum status apply_request(struct application *a, const struct internal_re
     case INTERNAL_COMPACTION:
         a->result->op = "Compaction";
         return apply_compaction(a, request->body);
+    case INTERNAL_ALARM:
+        a->result->op = "Alarm";
+        return apply_alarm(a, request->body);
     case INTERNAL_CLUSTER_VERSION_SET:
         return apply_cluster_version(a, request->body);
     case INTERNAL_MEMBER_ATTR_SET:
         return apply_member_attributes(a, request->body);
+    case INTERNAL_DOWNGRADE_INFO_SET:
+        return apply_downgrade_info(a, request->body);
     default: {
         char what[64];
         snprintf(what, sizeof(what), "a request of kind %" PRIu32, request->field);
@@ -156,7 +171,7 @@ static enum status apply_data(struct application *a)
         return explain(a, st);
     a->result->request_id = request.id;
     st = apply_request(a, &request);
-    reset_scratch(a->machine);
+    machine_reset_scratch(a->machine);
     return explain(a, st);
 }
 
@@ -179,83 +194,5 @@ enum status machine_apply(struct machine *machine, const struct raft_entry *entr
         return st;
     if (out->error == API_OK && wire_out_finish(&response, &out->response) != ST_OK)
         out->error = arena == NULL ? API_OK : API_RESPONSE_TOO_LARGE;
-    return end_entry(machine, entry, SLICE_EMPTY);
-}
-
-/* ---- configuration changes ---- */
-
-/* etcd's rules for adding a voter. */
-static enum api_error check_added(const struct machine *machine, const struct member_row *row)
-{
-    if (members_find(machine->members, row->id) != NULL)
-        return API_MEMBER_EXISTS;
-    for (uint32_t i = 0; i < row->peer_urls_count; i++) {
-        if (members_find_peer_url(machine->members, row->peer_urls[i], row->id) != NULL)
-            return API_PEER_URL_EXISTS;
-    }
-    return members_count(machine->members) == MEMBERS_MAX ? API_UNHEALTHY : API_OK;
-}
-
-/* Decodes the change of an entry and the member in its context, into scratch. */
-static enum status decode_change(struct machine *machine, const struct raft_entry *entry,
-                                 struct member_change *change, struct member_row *row)
-{
-    enum status st = entry->type == RAFT_ENTRY_CONF_CHANGE
-                         ? member_change_decode(raft_payload_slice(entry->payload), change)
-                         : ST_UNSUPPORTED;
-    if (st == ST_OK && change->type != MEMBER_CHANGE_ADD_NODE)
-        st = ST_UNSUPPORTED;
-    if (st == ST_OK)
-        st = member_json_decode(change->context, &machine->scratch, row);
-    if (st == ST_OK && (row->id != change->node_id || row->id == 0 || row->is_promote))
-        st = ST_UNSUPPORTED;
-    if (st == ST_OK)
-        return ST_OK;
-    return machine_fail(machine, ST_UNSUPPORTED,
-                        "entry %" PRIu64 " (term %" PRIu64 ") holds a change of membership that "
-                        "this version cannot apply; the member stops rather than leave it out",
-                        entry->index, entry->term);
-}
-
-enum status machine_check_conf_change(struct machine *machine, const struct raft_entry *entry,
-                                      struct slice *change_out, struct machine_result *out)
-{
-    ASSERT(entry->type != RAFT_ENTRY_NORMAL);
-    *out = (struct machine_result){0};
-    *change_out = SLICE_EMPTY;
-    if (entry->index <= machine->applied.index)
-        return ST_OK;
-    struct member_change change;
-    struct member_row row;
-    enum status st = decode_change(machine, entry, &change, &row);
-    if (st == ST_OK) {
-        out->request_id = change.id;
-        out->error = check_added(machine, &row);
-        if (out->error == API_OK)
-            *change_out = raft_payload_slice(entry->payload);
-    }
-    reset_scratch(machine);
-    return st;
-}
-
-enum status machine_end_conf_change(struct machine *machine, const struct raft_entry *entry,
-                                    const struct raft_conf_state *conf_state)
-{
-    if (entry->index <= machine->applied.index)
-        return ST_OK;
-    ASSERT(entry->index == machine->applied.index + 1);
-    struct member_change change;
-    struct member_row row;
-    struct buf bytes;
-    buf_init(&bytes, UINT32_MAX);
-    enum status st = decode_change(machine, entry, &change, &row);
-    if (st == ST_OK && check_added(machine, &row) == API_OK)
-        st = machine_put_member(machine, &row);
-    if (st == ST_OK)
-        st = conf_state_encode(conf_state, &bytes);
-    if (st == ST_OK)
-        st = end_entry(machine, entry, buf_slice(&bytes));
-    buf_deinit(&bytes);
-    reset_scratch(machine);
-    return st;
+    return machine_end_entry(machine, entry, SLICE_EMPTY);
 }

@@ -39,6 +39,15 @@ struct machine_options {
 CHECKED enum status machine_open(const struct machine_options *options, struct machine **out);
 void machine_close(struct machine *machine); /* NULL is fine */
 
+/* What a configuration change makes of the member table. */
+enum machine_change {
+    MACHINE_CHANGE_NONE, /* refused, or no configuration change */
+    MACHINE_CHANGE_ADD,
+    MACHINE_CHANGE_PROMOTE, /* a learner becomes a voter */
+    MACHINE_CHANGE_UPDATE,  /* peer URLs */
+    MACHINE_CHANGE_REMOVE,  /* for good: the id is never used again */
+};
+
 struct machine_result {
     uint64_t request_id;   /* header.ID of the request; 0: none */
     enum api_error error;  /* the answer to whoever proposed it */
@@ -47,6 +56,9 @@ struct machine_result {
     bool wait_for_compaction;
     const char
         *op; /* constant: what was applied, as etcd's metrics name it; NULL: nothing to speak of */
+    enum machine_change change;
+    raft_id changed;   /* member that change is about: its row is in the table (or no longer in it)
+                          once machine_end_conf_change() has returned */
     raft_id published; /* member whose name and client URLs this entry made known; 0: none */
 };
 
@@ -84,9 +96,25 @@ raft_id machine_member_id(const struct machine *machine);
 /* The member table as of now, counted: members_unref() it. It never changes; a change makes a new
  * one. */
 struct members *machine_members(struct machine *machine);
+/* Whether the member was once in the cluster and removed from it. */
+bool machine_is_removed(struct machine *machine, raft_id id);
 /* "3.5.0", or "" while it is not decided. out has room for VERSION_TEXT_BYTES. */
 #define VERSION_TEXT_BYTES 32U
 void machine_cluster_version(struct machine *machine, char *out);
+
+/* Whether a downgrade of the cluster, asked for through an etcd member, is under way. */
+bool machine_downgrade_enabled(struct machine *machine);
+
+enum alarm_type { ALARM_NONE = 0, ALARM_NOSPACE = 1, ALARM_CORRUPT = 2 };
+struct alarm {
+    raft_id member; /* that raised it or that it is about; 0: not known, or all */
+    uint32_t type;  /* enum alarm_type */
+};
+/* Any member's. */
+bool machine_has_alarm(struct machine *machine, enum alarm_type type);
+/* The active alarms, in arena. Errors: ST_TOO_BIG (the arena's cap). */
+CHECKED enum status machine_alarms(struct machine *machine, struct arena *arena,
+                                   const struct alarm **out, uint32_t *count_out);
 
 /* ---- entries that a member proposes for itself; payloads are owned by the caller ---- */
 

@@ -1,5 +1,6 @@
 /* server/state/machine_kv.c - puts, deletes, txns and compactions as they are applied. */
 #include "base/assert.h"
+#include "server/state/check.h"
 #include "server/state/machine_private.h"
 #include "server/state/txn.h"
 
@@ -16,7 +17,7 @@ static struct executor executor_of(const struct application *a)
         .source = writing_source(a->machine), .out = a->out, .scratch = &a->machine->scratch};
 }
 
-static void finish_response(struct application *a, int64_t revision)
+void application_finish(struct application *a, int64_t revision)
 {
     const struct response_header header = {.cluster_id = a->machine->cluster_id,
                                            .member_id = a->machine->member_id,
@@ -39,7 +40,7 @@ enum status apply_put(struct application *a, struct slice body)
         st = execute_put(&executor, &put);
     if (st != ST_OK)
         return st;
-    finish_response(a, mvcc_write_end(a->machine->mvcc));
+    application_finish(a, mvcc_write_end(a->machine->mvcc));
     return ST_OK;
 }
 
@@ -55,7 +56,7 @@ enum status apply_delete(struct application *a, struct slice body)
     st = execute_delete(&executor, &del);
     if (st != ST_OK)
         return st;
-    finish_response(a, mvcc_write_end(a->machine->mvcc));
+    application_finish(a, mvcc_write_end(a->machine->mvcc));
     return ST_OK;
 }
 
@@ -78,6 +79,11 @@ enum status apply_txn(struct application *a, struct slice body)
         return ST_NO_MEMORY;
     if (st == ST_OK && kv_txn_is_over_limit(&txn))
         st = ST_UNSUPPORTED;
+    /* By what it might put, in either branch; a put in a txn within it gets through, as in etcd. */
+    if (st == ST_OK && machine_has_alarm(a->machine, ALARM_NOSPACE) && txn_cost(&txn) > 0) {
+        a->result->error = API_NO_SPACE;
+        return ST_OK;
+    }
     if (st == ST_OK)
         st = mvcc_write_begin(a->machine->mvcc);
     if (st != ST_OK)
@@ -86,7 +92,7 @@ enum status apply_txn(struct application *a, struct slice body)
     st = run_txn(a, &executor, &txn);
     if (st != ST_OK)
         return st;
-    finish_response(a, mvcc_write_end(a->machine->mvcc));
+    application_finish(a, mvcc_write_end(a->machine->mvcc));
     return ST_OK;
 }
 
@@ -103,6 +109,6 @@ enum status apply_compaction(struct application *a, struct slice body)
     a->result->error = api_error_of(st);
     int64_t current, compacted;
     mvcc_revisions(a->machine->mvcc, &current, &compacted);
-    finish_response(a, current);
+    application_finish(a, current);
     return ST_OK;
 }

@@ -7,9 +7,12 @@
 #include "proto/request.pb-c.h"
 
 #include <inttypes.h>
+#include <stddef.h>
 #include <stdlib.h>
 
 #define CLUSTER_VERSION_KEY SLICE("clusterVersion")
+#define DOWNGRADE_KEY SLICE("downgrade")
+#define DOWNGRADE_ENABLED SLICE("\"enabled\":true}")
 #define MEMBER_KEY_BYTES 16U /* 64 bits in hex */
 
 /* ---- in memory ---- */
@@ -29,22 +32,85 @@ void machine_cluster_version(struct machine *machine, char *out)
     lock_release(machine->lock);
 }
 
-static enum status set_member(struct machine *machine, const struct member_row *row)
+bool machine_downgrade_enabled(struct machine *machine)
 {
-    struct members *next, *before;
-    enum status st = members_with(machine->members, row, &next);
-    if (st != ST_OK)
-        return st;
     lock_acquire(machine->lock);
-    before = machine->members;
+    bool enabled = machine->downgrade_enabled;
+    lock_release(machine->lock);
+    return enabled;
+}
+
+static void replace_members(struct machine *machine, struct members *next)
+{
+    lock_acquire(machine->lock);
+    struct members *before = machine->members;
     machine->members = next;
     lock_release(machine->lock);
     members_unref(before);
+}
+
+static enum status set_member(struct machine *machine, const struct member_row *row)
+{
+    struct members *next;
+    enum status st = members_with(machine->members, row, &next);
+    if (st == ST_OK)
+        replace_members(machine, next);
+    return st;
+}
+
+/* Index of the first removed id that is not below id. */
+static uint32_t removed_position(const struct machine *machine, raft_id id)
+{
+    uint32_t low = 0, high = machine->removed.count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (machine->removed.ids[middle] < id)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+bool machine_is_removed(struct machine *machine, raft_id id)
+{
+    lock_acquire(machine->lock);
+    uint32_t at = removed_position(machine, id);
+    bool found = at < machine->removed.count && machine->removed.ids[at] == id;
+    lock_release(machine->lock);
+    return found;
+}
+
+static enum status add_removed_locked(struct machine *machine, raft_id id)
+{
+    uint32_t count = machine->removed.count, at = removed_position(machine, id);
+    if (count == machine->removed.capacity) {
+        uint32_t capacity = count == 0 ? 16 : count * 2;
+        raft_id *ids = realloc(machine->removed.ids, capacity * sizeof(*ids));
+        if (ids == NULL)
+            return ST_NO_MEMORY;
+        machine->removed.ids = ids;
+        machine->removed.capacity = capacity;
+    }
+    raft_id *ids = machine->removed.ids;
+    memmove(ids + at + 1, ids + at, (count - at) * sizeof(*ids));
+    ids[at] = id;
+    machine->removed.count++;
     return ST_OK;
 }
 
+static enum status add_removed(struct machine *machine, raft_id id)
+{
+    if (machine_is_removed(machine, id))
+        return ST_OK;
+    lock_acquire(machine->lock);
+    enum status st = add_removed_locked(machine, id);
+    lock_release(machine->lock);
+    return st;
+}
+
 /* "3.5.0": digits and points. */
-static bool set_version(struct machine *machine, struct slice version)
+static bool is_version(struct slice version)
 {
     if (version.len == 0 || version.len >= VERSION_TEXT_BYTES)
         return false;
@@ -52,6 +118,13 @@ static bool set_version(struct machine *machine, struct slice version)
         if (version.data[i] != '.' && (version.data[i] < '0' || version.data[i] > '9'))
             return false;
     }
+    return true;
+}
+
+static bool set_version(struct machine *machine, struct slice version)
+{
+    if (!is_version(version))
+        return false;
     lock_acquire(machine->lock);
     memcpy(machine->version, version.data, version.len);
     machine->version[version.len] = '\0';
@@ -76,9 +149,54 @@ static enum status load_member(void *context, struct slice key, struct slice val
     return st;
 }
 
+/* 1 to 16 hexadecimal digits. */
+static bool parse_id(struct slice text, raft_id *out)
+{
+    char digits[MEMBER_KEY_BYTES + 1];
+    if (text.len == 0 || text.len > MEMBER_KEY_BYTES)
+        return false;
+    memcpy(digits, text.data, text.len);
+    digits[text.len] = '\0';
+    if (strspn(digits, "0123456789abcdefABCDEF") != text.len)
+        return false;
+    *out = strtoull(digits, NULL, 16);
+    return true;
+}
+
+static enum status load_removed(void *context, struct slice key, struct slice value)
+{
+    (void)value; /* "removed" */
+    struct machine *machine = context;
+    raft_id id;
+    if (!parse_id(key, &id))
+        return machine_fail(machine, ST_CORRUPT,
+                            "the store's record of the removed member '%.*s' is damaged",
+                            (int)key.len, (const char *)key.data);
+    return add_removed(machine, id);
+}
+
+static bool ends_with(struct slice s, struct slice tail)
+{
+    return s.len >= tail.len && slice_eq(slice_make(s.data + s.len - tail.len, tail.len), tail);
+}
+
+static enum status load_downgrade(struct machine *machine)
+{
+    struct slice json;
+    enum status st =
+        store_get(machine->store, BUCKET_CLUSTER, DOWNGRADE_KEY, &machine->scratch, &json);
+    if (st == ST_OK)
+        machine->downgrade_enabled = ends_with(json, DOWNGRADE_ENABLED);
+    return st == ST_NOT_FOUND ? ST_OK : st;
+}
+
 enum status machine_load_members(struct machine *machine)
 {
     enum status st = store_each(machine->store, BUCKET_MEMBERS, load_member, machine);
+    if (st == ST_OK)
+        st = store_each(machine->store, BUCKET_MEMBERS_REMOVED, load_removed, machine);
+    if (st == ST_OK)
+        st = load_downgrade(machine);
     struct slice version = SLICE_EMPTY;
     if (st == ST_OK)
         st = store_get(machine->store, BUCKET_CLUSTER, CLUSTER_VERSION_KEY, &machine->scratch,
@@ -89,18 +207,40 @@ enum status machine_load_members(struct machine *machine)
     return st == ST_NOT_FOUND ? ST_OK : st;
 }
 
+static struct slice member_key(raft_id id, char text[MEMBER_KEY_BYTES + 1])
+{
+    int len = snprintf(text, MEMBER_KEY_BYTES + 1, "%" PRIx64, id);
+    return slice_make(text, (size_t)len);
+}
+
 enum status machine_put_member(struct machine *machine, const struct member_row *row)
 {
     char key[MEMBER_KEY_BYTES + 1];
-    int len = snprintf(key, sizeof(key), "%" PRIx64, row->id);
+    struct slice id = member_key(row->id, key);
     struct buf json;
     buf_init(&json, UINT32_MAX);
     enum status st = member_json_encode(row, &json);
     if (st == ST_OK)
-        st = store_put(machine->store, BUCKET_MEMBERS, slice_make(key, (size_t)len),
-                       buf_slice(&json));
+        st = store_put(machine->store, BUCKET_MEMBERS, id, buf_slice(&json));
     buf_deinit(&json);
     return st == ST_OK ? set_member(machine, row) : st;
+}
+
+enum status machine_remove_member(struct machine *machine, raft_id id)
+{
+    char text[MEMBER_KEY_BYTES + 1];
+    struct slice key = member_key(id, text);
+    struct members *next;
+    enum status st = store_delete(machine->store, BUCKET_MEMBERS, key);
+    if (st == ST_OK)
+        st = store_put(machine->store, BUCKET_MEMBERS_REMOVED, key, SLICE("removed"));
+    if (st == ST_OK)
+        st = add_removed(machine, id);
+    if (st == ST_OK)
+        st = members_without(machine->members, id, &next);
+    if (st == ST_OK)
+        replace_members(machine, next);
+    return st;
 }
 
 /* ---- entries ---- */
@@ -138,16 +278,8 @@ static bool parse_attributes_path(struct slice path, raft_id *id_out)
     if (!slice_has_prefix(path, head) || path.len <= head.len + tail.len)
         return false;
     size_t digits = path.len - head.len - tail.len;
-    if (digits > MEMBER_KEY_BYTES ||
-        !slice_eq(slice_make(path.data + path.len - tail.len, tail.len), tail))
-        return false;
-    char text[MEMBER_KEY_BYTES + 1];
-    memcpy(text, path.data + head.len, digits);
-    text[digits] = '\0';
-    if (strspn(text, "0123456789abcdefABCDEF") != digits)
-        return false;
-    *id_out = strtoull(text, NULL, 16);
-    return true;
+    return slice_eq(slice_make(path.data + path.len - tail.len, tail.len), tail) &&
+           parse_id(slice_make(path.data + head.len, digits), id_out);
 }
 
 /* The v2 store is not kept: of its requests only the two that 3.5 makes of itself mean something.
@@ -173,6 +305,42 @@ enum status apply_cluster_version(struct application *a, struct slice body)
     const struct wire_slot slots[] = {{WIRE_SLOT_BYTES, 0}};
     enum status st = wire_decode(body, slots, 1, &version);
     return st == ST_OK ? put_version(a, version) : st;
+}
+
+struct downgrade_info {
+    bool enabled;
+    struct slice version;
+};
+static const struct wire_slot downgrade_slots[] = {
+    {WIRE_SLOT_BOOL, offsetof(struct downgrade_info, enabled)},
+    {WIRE_SLOT_BYTES, offsetof(struct downgrade_info, version)},
+};
+
+/* Only an etcd member of a mixed cluster proposes it: it is kept, for them and for /downgrade/
+ * enabled, and changes nothing here. */
+enum status apply_downgrade_info(struct application *a, struct slice body)
+{
+    struct downgrade_info info = {0};
+    enum status st = wire_decode(body, downgrade_slots, 2, &info);
+    if (st != ST_OK)
+        return st;
+    struct buf json;
+    buf_init(&json, UINT32_MAX);
+    struct slice version = info.enabled ? info.version : SLICE_EMPTY;
+    if (!is_version(version) && version.len > 0)
+        st = ST_INVALID;
+    if (st == ST_OK)
+        st = buf_printf(&json, "{\"target-version\":\"%.*s\",\"enabled\":%s}", (int)version.len,
+                        (const char *)version.data, info.enabled ? "true" : "false");
+    if (st == ST_OK)
+        st = store_put(a->machine->store, BUCKET_CLUSTER, DOWNGRADE_KEY, buf_slice(&json));
+    buf_deinit(&json);
+    if (st != ST_OK)
+        return st;
+    lock_acquire(a->machine->lock);
+    a->machine->downgrade_enabled = info.enabled;
+    lock_release(a->machine->lock);
+    return ST_OK;
 }
 
 static enum status attributes_of(const Membershippb__ClusterMemberAttrSetRequest *message,

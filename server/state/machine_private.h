@@ -19,9 +19,18 @@ struct machine {
     struct raft_log_id applied;
     struct arena scratch; /* of one entry; its cap is none that an entry could reach */
     char problem[MACHINE_PROBLEM_BYTES];
-    struct lock *lock; /* guards the two below, which readers of any thread look at */
+    struct lock *lock; /* guards what is below, which readers of any thread look at */
     struct members *members;
+    struct {
+        raft_id *ids; /* ascending */
+        uint32_t count, capacity;
+    } removed;
+    struct {
+        struct alarm *items; /* by type, then member */
+        uint32_t count, capacity;
+    } alarms;
     char version[VERSION_TEXT_BYTES];
+    bool downgrade_enabled;
 };
 
 /* One entry on its way through the machine. */
@@ -36,6 +45,12 @@ struct application {
 enum status machine_fail(struct machine *machine, enum status st, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+CHECKED enum status machine_end_entry(struct machine *machine, const struct raft_entry *entry,
+                                      struct slice conf_state);
+void machine_reset_scratch(struct machine *machine);
+/* Heads the response that was written to application->out. */
+void application_finish(struct application *application, int64_t revision);
+
 /* ---- machine_kv.c: each fills result->error and, on API_OK, the response. Fatal statuses only. */
 CHECKED enum status apply_put(struct application *application, struct slice body);
 CHECKED enum status apply_delete(struct application *application, struct slice body);
@@ -47,9 +62,18 @@ CHECKED enum status apply_compaction(struct application *application, struct sli
 CHECKED enum status machine_load_members(struct machine *machine);
 /* Adds or replaces a member, in the store and in memory. */
 CHECKED enum status machine_put_member(struct machine *machine, const struct member_row *row);
+/* Takes a member out of the table, for good: its id cannot come back. */
+CHECKED enum status machine_remove_member(struct machine *machine, raft_id id);
 CHECKED enum status apply_legacy(struct application *application,
                                  const struct internal_request *request);
 CHECKED enum status apply_cluster_version(struct application *application, struct slice body);
 CHECKED enum status apply_member_attributes(struct application *application, struct slice body);
+CHECKED enum status apply_downgrade_info(struct application *application, struct slice body);
+
+/* ---- machine_alarms.c ---- */
+CHECKED enum status machine_load_alarms(struct machine *machine);
+CHECKED enum status apply_alarm(struct application *application, struct slice body);
+/* What an alarm makes of a request by its kind alone; apply_txn() looks at the puts of a txn. */
+enum api_error machine_alarm_refuses(struct machine *machine, uint32_t internal_field);
 
 #endif

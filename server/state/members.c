@@ -165,6 +165,18 @@ enum status members_with(const struct members *from, const struct member_row *ro
     return *out == NULL ? ST_NO_MEMORY : ST_OK;
 }
 
+enum status members_without(const struct members *from, raft_id id, struct members **out)
+{
+    const struct member_row *rows[MEMBERS_MAX];
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < members_count(from); i++) {
+        if (from->rows[i].id != id)
+            rows[count++] = &from->rows[i];
+    }
+    *out = pack(rows, count);
+    return *out == NULL ? ST_NO_MEMORY : ST_OK;
+}
+
 uint32_t members_count(const struct members *members)
 {
     return members == NULL ? 0 : members->count;

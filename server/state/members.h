@@ -59,6 +59,8 @@ const struct member_row *members_find_peer_url(const struct members *members, st
  * ST_TOO_BIG (MEMBERS_MAX), ST_NO_MEMORY. */
 CHECKED enum status members_with(const struct members *from, const struct member_row *row,
                                  struct members **out);
+/* The same without the member of this id. Errors: ST_NO_MEMORY. */
+CHECKED enum status members_without(const struct members *from, raft_id id, struct members **out);
 struct members *members_ref(struct members *members);
 void members_unref(struct members *members); /* NULL is fine */
 #endif

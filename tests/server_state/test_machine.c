@@ -495,7 +495,7 @@ static void test_machine_stops_at_changes_it_does_not_know(void **state)
     struct raft_entry entries[] = {
         add_entry(1, 7, "{\"id\":8}"),
         add_entry(1, 7, "nonsense"),
-        add_entry(1, 7, "{\"id\":7,\"peerURLs\":null,\"isPromote\":true}"),
+        add_entry(1, 0, "{\"id\":0}"),
         add_entry(1, 7, "{\"id\":7}"),
     };
     entries[3].type = RAFT_ENTRY_CONF_CHANGE_V2;
