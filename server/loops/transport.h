@@ -17,6 +17,9 @@ struct loops;
  * transport owns it from send_snapshot() to close(), on a thread of its own. */
 struct snapshot_source {
     uint64_t size; /* bytes, known before the first */
+    /* What goes as raftpb.Snapshot.data: etcd's v2 store as JSON, which an etcd takes its member
+     * list from; may be empty between members of our kind. Valid until close(). */
+    struct slice data;
     /* Up to `capacity` next bytes into `into`; *out 0 at the end. May take a disk's time. Any error
      * gives the transfer up. */
     enum status (*read)(struct snapshot_source *source, uint8_t *into, size_t capacity,
@@ -48,6 +51,7 @@ struct peer_message {
     /* MSG_SNAP: the received db file, whole and synced under this name in member/snap/, not looked
      * into yet; else NULL. */
     const char *snapshot_path;
+    struct slice snapshot_data; /* MSG_SNAP: what came as raftpb.Snapshot.data */
     void (*release)(struct peer_message *message);
 };
 

@@ -30,7 +30,7 @@ MAY_INCLUDE = {
     "server/rpc": ["base/", "server/metrics/"],
     "server/metrics": ["base/"],
     "server/http": ["base/", "server/metrics/", "server/rpc/rpc.h"],
-    "server/peers": ["base/", "proto/", "raft/"],
+    "server/peers": ["base/", "proto/", "raft/", "server/loops/transport.h", "server/metrics/", "server/run/log.h"],
     "server/config": ["base/", "server/run/log.h"],
     "server/run": ["base/", "proto/", "raft/", "wal/", "storage/", "server/"],
     "tools": ["base/", "proto/", "raft/", "wal/", "storage/", "server/state/"],
