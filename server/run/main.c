@@ -6,14 +6,13 @@
 #include "server/run/log.h"
 #include "server/run/member.h"
 #include "server/run/notify.h"
+#include "server/run/signals.h"
 #include "server/state/limits.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
-#include <pthread.h>
 #include <signal.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
 #define WHY_BYTES 2048
@@ -30,18 +29,6 @@ struct program {
     struct member *member;
     struct front *front;
 };
-
-/* SIGINT and SIGTERM are read from a descriptor; every thread inherits the mask. */
-static int open_signals(void)
-{
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGTERM);
-    pthread_sigmask(SIG_BLOCK, &set, NULL);
-    signal(SIGPIPE, SIG_IGN);
-    return signalfd(-1, &set, SFD_CLOEXEC);
-}
 
 static bool open_listeners(struct program *p)
 {
@@ -156,24 +143,31 @@ static bool open_front(struct program *p)
 
 static void wait_for_signal(struct member *member, int signal_fd)
 {
-    struct signalfd_siginfo info;
     struct pollfd fd = {.fd = signal_fd, .events = POLLIN};
     while (poll(&fd, 1, WATCH_MS) == 0)
         member_watch_space(member);
-    while (read(signal_fd, &info, sizeof(info)) != (ssize_t)sizeof(info))
-        continue;
-    log_info("received signal; shutting down",
-             LOG_STR("signal", info.ssi_signo == SIGINT ? "interrupt" : "terminated"));
+    signals_take(signal_fd);
+}
+
+static bool start(struct program *p)
+{
+    struct signals_watch watch;
+    enum status st = signals_watch_start(&watch, p->signal_fd);
+    if (st != ST_OK) {
+        log_fatal("cannot watch for signals", LOG_STATUS(st));
+        return false;
+    }
+    bool opened = open_member(p);
+    if (opened)
+        member_wait_ready(p->member);
+    signals_watch_stop(&watch);
+    return opened;
 }
 
 /* The exit code. */
 static int serve(struct program *p)
 {
     const struct config_urls *urls = &p->config.listen_client_urls;
-    if (member_wait_ready(p->member, p->signal_fd) != ST_OK) { /* only a signal ends the wait */
-        wait_for_signal(p->member, p->signal_fd);
-        return 0;
-    }
     if (!open_front(p))
         return 1;
     log_info("ready to serve client requests");
@@ -197,8 +191,9 @@ static void stop(struct program *p)
 
 static int run(struct program *p)
 {
-    p->signal_fd = open_signals();
-    if (p->signal_fd < 0 || !open_listeners(p) || !open_member(p)) {
+    signal(SIGPIPE, SIG_IGN);
+    p->signal_fd = signals_open();
+    if (p->signal_fd < 0 || !open_listeners(p) || !start(p)) {
         stop(p);
         return 1;
     }

@@ -618,29 +618,22 @@ void member_watch_space(struct member *member)
     space_watch_step(&member->space);
 }
 
-/* Waits until a descriptor is readable or the time is up; true when it is stop_fd. */
-static bool pause_for(int event_fd, int stop_fd, int timeout_ms)
-{
-    struct pollfd fds[2] = {{.fd = stop_fd, .events = POLLIN}, {.fd = event_fd, .events = POLLIN}};
-    return poll(fds, event_fd < 0 ? 1 : 2, timeout_ms) > 0 && (fds[0].revents & POLLIN) != 0;
-}
-
-enum status member_wait_ready(struct member *member, int stop_fd)
+void member_wait_ready(struct member *member)
 {
     struct publisher *p = &member->publisher;
+    struct pollfd event = {.fd = p->event_fd, .events = POLLIN};
     for (;;) {
         uint64_t count;
         ssize_t got = read(p->event_fd, &count, sizeof(count));
         (void)got; /* empty: the time was up */
         if (atomic_load(&p->state) == PUBLISHER_DONE)
-            return ST_OK;
+            return;
         publisher_step(p);
         member_watch_space(member); /* on a full disk the publication waits too */
-        if (pause_for(p->event_fd, stop_fd, PUBLISH_RETRY_MS))
-            return ST_CANCELED;
+        poll(&event, 1, PUBLISH_RETRY_MS);
         /* Back where it was: it failed. A full disk is not asked again at once. */
-        if (atomic_load(&p->state) == PUBLISHER_IDLE && pause_for(-1, stop_fd, PUBLISH_RETRY_MS))
-            return ST_CANCELED;
+        if (atomic_load(&p->state) == PUBLISHER_IDLE)
+            poll(NULL, 0, PUBLISH_RETRY_MS);
     }
 }
 

@@ -35,9 +35,8 @@ struct member_options {
  * ST_UNSUPPORTED, ST_IO, ST_NO_MEMORY. */
 CHECKED enum status member_open(const struct member_options *options, struct member **out,
                                 char *why, size_t why_bytes);
-/* Blocks until this member's own publish entry is applied, or stop becomes readable (an eventfd,
- * -1: none). Errors: ST_CANCELED (stop). */
-CHECKED enum status member_wait_ready(struct member *member, int stop_fd);
+/* Blocks until this member's own publish entry is applied: as long as it takes. */
+void member_wait_ready(struct member *member);
 /* Tells the log when the disk gets full and when it has room again. Meant to be called every second
  * or so, by the thread that waited until ready. */
 void member_watch_space(struct member *member);

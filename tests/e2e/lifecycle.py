@@ -192,6 +192,39 @@ def try_early_ends(t):
         t.checks.equal(server.stop(), 0, f"after an early end, round {number}: exit code")
 
 
+def try_early_ends_of_a_long_start(t, backend):
+    """SIGTERM or SIGINT at any moment while a long log is read and applied: an end at once, and nothing is lost."""
+    server = t.new(f"--backend={backend}")
+    state = os.path.join(t.folder, f"state-long-{backend}")
+    server.start()
+    subprocess.run([t.args.load, "write", "--endpoint", server.endpoint, "--state", state, "--writers", "64",
+                    "--value-bytes", "30000", "--seconds", "3"], check=True, timeout=60, stdout=subprocess.DEVNULL)
+    server.kill()
+    ended_early = 0
+    for number in range(ROUNDS_OF_EARLY_ENDS):
+        what = f"{backend}: a signal in a long start, round {number}"
+        before = os.path.getsize(server.log_path)
+        server.launch()
+        lib.wait_until(lambda: b"chose how the log is written" in server.log(before), 20, "a start that goes on")
+        time.sleep(1.2 * number / ROUNDS_OF_EARLY_ENDS)  # the moment is the input of this test
+        began = time.monotonic()
+        server.process.send_signal(signal.SIGTERM if number % 2 == 0 else signal.SIGINT)
+        t.checks.equal(server.process.wait(timeout=60), 0, f"{what}: exit code")
+        took = time.monotonic() - began
+        t.checks.check(took < STOP_S, f"{what}: it took {took:.2f} s")
+        said = server.log(before)
+        if number == 0:
+            t.checks.check(b"opened the log" not in said, f"{what}: the log is not read to its end first")
+        ended_early += b"ended while starting" in said
+    t.checks.check(ended_early > 1, f"{backend}: {ended_early} of {ROUNDS_OF_EARLY_ENDS} ends came early")
+    server.start()
+    done = subprocess.run([t.args.load, "check", "--endpoint", server.endpoint, "--state", state], text=True,
+                          stdout=subprocess.PIPE, check=False, timeout=60)
+    t.checks.equal(done.returncode, 0, f"{backend}: after {ended_early} early ends: {done.stdout}")
+    t.checks.equal(server.stop(), 0, f"{backend}: exit code after early ends")
+    shutil.rmtree(server.data_dir)
+
+
 def try_foreign_directories(t):
     def member(name, *files):
         path = os.path.join(t.folder, name)
@@ -400,7 +433,8 @@ def main():
     t = Lifecycle(args)
     parts = [try_two_of_a_kind, try_stop_under_load, try_early_ends, try_foreign_directories, try_flags, try_environment,
              try_disks, try_wal_dir, try_http, try_unserved]
-    parts += [lambda t, b=b, f=f: f(t, b) for f in (try_restart, try_damaged_log) for b in ("lmdb", "sqlite")]
+    parts += [lambda t, b=b, f=f: f(t, b) for f in (try_restart, try_early_ends_of_a_long_start, try_damaged_log)
+              for b in ("lmdb", "sqlite")]
     for part in parts:
         part(t)
     t.checks.done()
