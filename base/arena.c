@@ -45,37 +45,45 @@ void arena_reset(struct arena *arena)
 
 /* Blocks double, so that a large request costs few of them; one oversized piece gets its own size.
  */
-static bool add_block(struct arena *arena, size_t wanted)
+static enum status add_block(struct arena *arena, size_t wanted)
 {
     size_t size = arena->head == NULL ? ARENA_BLOCK_BYTES_MIN : arena->head->size * 2;
     size_t room = arena->bytes_max - arena->total_bytes;
     size = max_size(min_size(size, room), wanted);
     if (size > room)
-        return false;
+        return ST_TOO_BIG;
     struct arena_block *block = malloc(sizeof(*block) + size);
     if (block == NULL)
-        return false;
+        return ST_NO_MEMORY;
     block->next = arena->head;
     block->size = size;
     arena->head = block;
     arena->total_bytes += size;
     arena->used = 0;
-    return true;
+    return ST_OK;
+}
+
+static enum status take(struct arena *arena, size_t size, void **out)
+{
+    *out = NULL;
+    if (size > arena->bytes_max)
+        return ST_TOO_BIG;
+    size_t rounded = (size + alignof(max_align_t) - 1) & ~(alignof(max_align_t) - 1);
+    if (arena->head == NULL || arena->head->size - arena->used < rounded) {
+        enum status st = add_block(arena, rounded);
+        if (st != ST_OK)
+            return st;
+    }
+    *out = arena->head->data + arena->used;
+    arena->used += rounded;
+    ASSERT(arena->used <= arena->head->size);
+    return ST_OK;
 }
 
 void *arena_alloc_raw(struct arena *arena, size_t size)
 {
-    if (size > arena->bytes_max)
-        return NULL;
-    size_t rounded = (size + alignof(max_align_t) - 1) & ~(alignof(max_align_t) - 1);
-    if (arena->head == NULL || arena->head->size - arena->used < rounded) {
-        if (!add_block(arena, rounded))
-            return NULL;
-    }
-    void *piece = arena->head->data + arena->used;
-    arena->used += rounded;
-    ASSERT(arena->used <= arena->head->size);
-    return piece;
+    void *piece;
+    return take(arena, size, &piece) == ST_OK ? piece : NULL;
 }
 
 void *arena_alloc(struct arena *arena, size_t size)
@@ -96,9 +104,10 @@ void *arena_alloc_array(struct arena *arena, size_t count, size_t size)
 
 enum status arena_copy(struct arena *arena, struct slice s, struct slice *out)
 {
-    uint8_t *copy = arena_alloc_raw(arena, s.len);
-    if (copy == NULL)
-        return ST_TOO_BIG;
+    void *copy;
+    enum status st = take(arena, s.len, &copy);
+    if (st != ST_OK)
+        return st;
     if (s.len > 0)
         memcpy(copy, s.data, s.len);
     *out = slice_make(copy, s.len);

@@ -29,7 +29,7 @@ void *arena_alloc(struct arena *arena, size_t size);
 void *arena_alloc_raw(struct arena *arena, size_t size);
 /* Zeroed array; NULL also when count * size overflows. */
 void *arena_alloc_array(struct arena *arena, size_t count, size_t size);
-/* A copy of s in the arena. Errors: ST_TOO_BIG (the cap, or no memory). */
+/* A copy of s in the arena. Errors: ST_TOO_BIG (the cap), ST_NO_MEMORY. */
 CHECKED enum status arena_copy(struct arena *arena, struct slice s, struct slice *out);
 
 #define ARENA_NEW(arena, type) ((type *)arena_alloc((arena), sizeof(type)))

@@ -54,7 +54,7 @@ CHECKED enum status store_put(struct store *store, enum bucket bucket, struct sl
                               struct slice value);
 CHECKED enum status store_delete(struct store *store, enum bucket bucket, struct slice key);
 /* Looks through the generations and then the backend. *value_out is in arena. ST_NOT_FOUND,
- * ST_TOO_BIG (the arena's cap), ST_CORRUPT, ST_IO. */
+ * ST_TOO_BIG (the arena's cap), ST_NO_MEMORY, ST_CORRUPT, ST_IO. */
 CHECKED enum status store_get(struct store *store, enum bucket bucket, struct slice key,
                               struct arena *arena, struct slice *value_out);
 /* Calls fn for every record of a small bucket in key order (generations merged over the backend).

@@ -252,7 +252,7 @@ struct kept {
 static enum status keep_record(void *context, struct slice record)
 {
     struct kept *kept = context;
-    return arena_copy(kept->arena, record, &kept->record) == ST_OK ? ST_OK : ST_NO_MEMORY;
+    return arena_copy(kept->arena, record, &kept->record);
 }
 
 /* The record that a put with ignore_value or ignore_lease takes its half from. */
@@ -322,13 +322,13 @@ static void insert_op_header(struct executor *executor, size_t mark, int64_t rev
     wire_insert(executor->out, mark, slice_make(bytes, response_header_encode(&header, bytes)));
 }
 
-/* A range is only read for its answer. */
+/* A range is only read for its answer: without room for that the other operations go on. */
 static enum status execute_range(struct executor *executor, const struct kv_range *range)
 {
     if (executor->out->failed)
         return ST_OK;
     enum status st = range_encode(&executor->source, range, executor->out);
-    if (st != ST_TOO_BIG)
+    if (st != ST_TOO_BIG && st != ST_NO_MEMORY)
         return st;
     executor->out->failed = true;
     return ST_OK;

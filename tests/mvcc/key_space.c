@@ -26,7 +26,9 @@ void key_space_init(struct key_space *ks, const struct backend_ops *ops, const c
 
 enum status key_space_try_open(struct key_space *ks)
 {
-    assert_int_equal(lock_new(ks->threaded, &ks->lock), ST_OK);
+    enum status st = lock_new(ks->threaded, &ks->lock);
+    if (st != ST_OK)
+        return st;
     struct store_options options = {.backend = ks->ops,
                                     .backend_options = {.path = ks->path,
                                                         .life_id = LIFE_ID,
@@ -35,7 +37,7 @@ enum status key_space_try_open(struct key_space *ks)
                                     .lock = ks->lock,
                                     .clock = &ks->clock,
                                     .readers_count = ks->readers_count};
-    enum status st = store_open(&options, &ks->store);
+    st = store_open(&options, &ks->store);
     if (st != ST_OK)
         return st;
     ks->index = store_opened_at(ks->store).index;
