@@ -47,10 +47,12 @@ static enum status get_meta_revision(struct mvcc *mvcc, const char *name, int64_
     enum status st = store_get(mvcc->store, BUCKET_META, slice_from_str(name), &arena, &value);
     if (st == ST_OK)
         st = revision_key_decode(value, &revision, &tombstone);
+    if (st == ST_OK && revision.main > INDEX_MAIN_MAX)
+        st = ST_CORRUPT;
     if (st == ST_OK)
         *out = revision.main;
     arena_deinit(&arena);
-    return st == ST_NOT_FOUND ? ST_OK : st;
+    return st == ST_NOT_FOUND ? ST_OK : st == ST_TOO_BIG ? ST_CORRUPT : st;
 }
 
 static enum status new_index(struct mvcc *mvcc)

@@ -2,6 +2,7 @@
 #include "storage/mvcc.h"
 
 #include "base/assert.h"
+#include "storage/index_history.h"
 #include "tests/fakes/backend_mem.h"
 #include "tests/mvcc/key_space.h"
 
@@ -314,6 +315,25 @@ static void test_mvcc_compaction_waits_for_readers(void **state)
     expect_stored("4.0 ");
 }
 
+/* Read from the disk: numbers above it would overflow. */
+static void test_mvcc_does_not_open_with_a_compact_revision_out_of_bounds(void **state)
+{
+    (void)state;
+    static const int64_t revisions[] = {INT64_MAX, INDEX_MAIN_MAX + 1};
+    for (size_t i = 0; i < sizeof(revisions) / sizeof(revisions[0]); i++) {
+        uint8_t value[TOMBSTONE_KEY_BYTES];
+        size_t size =
+            revision_key_encode((struct revision){revisions[i], 0}, /* tombstone= */ false, value);
+        assert_int_equal(
+            store_put(ks.store, BUCKET_META, SLICE("scheduledCompactRev"), slice_make(value, size)),
+            ST_OK);
+        key_space_end_entry(&ks);
+        key_space_commit(&ks);
+        key_space_close(&ks);
+        assert_int_equal(key_space_try_open(&ks), ST_CORRUPT);
+    }
+}
+
 static void test_mvcc_resumes_a_compaction_after_a_restart(void **state)
 {
     (void)state;
@@ -605,6 +625,7 @@ int main(void)
         CASE(test_mvcc_compact_keeps_what_its_revision_shows),
         CASE(test_mvcc_keeps_a_tombstone_at_the_compact_revision),
         CASE(test_mvcc_compaction_waits_for_readers),
+        CASE(test_mvcc_does_not_open_with_a_compact_revision_out_of_bounds),
         CASE(test_mvcc_resumes_a_compaction_after_a_restart),
         CASE(test_mvcc_revision_survives_when_all_is_compacted),
         CASE(test_mvcc_reads_in_chunks),
