@@ -96,6 +96,18 @@ enum status member_attributes_encode(const struct member_row *row, struct buf *o
     return append_key(out, st, "}");
 }
 
+enum status members_json_encode(const struct members *members, struct buf *out)
+{
+    enum status st = buf_append(out, SLICE("["));
+    for (uint32_t i = 0; i < members_count(members) && st == ST_OK; i++) {
+        if (i > 0)
+            st = buf_append(out, SLICE(","));
+        if (st == ST_OK)
+            st = member_json_encode(members_at(members, i), out);
+    }
+    return append_key(out, st, "]");
+}
+
 /* ---- reading ---- */
 
 struct reader {
@@ -370,23 +382,70 @@ static enum status read_field(struct reader *r, struct slice key, struct member_
     return skip_value(r, 0);
 }
 
-enum status member_json_decode(struct slice json, struct arena *arena, struct member_row *out)
+static enum status read_member(struct reader *r, struct member_row *out)
 {
     *out = (struct member_row){0};
-    if (json.len == 0)
+    if (!take(r, '{'))
         return ST_INVALID;
-    struct reader r = {.at = json.data, .end = json.data + json.len, .arena = arena};
-    if (!take(&r, '{'))
-        return ST_INVALID;
-    for (bool first = true; !take(&r, '}'); first = false) {
+    for (bool first = true; !take(r, '}'); first = false) {
         struct slice key;
-        if (!first && !take(&r, ','))
+        if (!first && !take(r, ','))
             return ST_INVALID;
-        enum status st = read_string(&r, &key);
+        enum status st = read_string(r, &key);
         if (st == ST_OK)
-            st = take(&r, ':') ? read_field(&r, key, out) : ST_INVALID;
+            st = take(r, ':') ? read_field(r, key, out) : ST_INVALID;
         if (st != ST_OK)
             return st;
     }
-    return peek(&r) == 0 && r.at == r.end ? ST_OK : ST_INVALID;
+    return ST_OK;
+}
+
+static bool is_at_end(struct reader *r)
+{
+    return peek(r) == 0 && r->at == r->end;
+}
+
+enum status member_json_decode(struct slice json, struct arena *arena, struct member_row *out)
+{
+    struct reader r = {.at = json.data, .end = json.data + json.len, .arena = arena};
+    *out = (struct member_row){0};
+    if (json.len == 0)
+        return ST_INVALID;
+    enum status st = read_member(&r, out);
+    return st == ST_OK && !is_at_end(&r) ? ST_INVALID : st;
+}
+
+static enum status read_members(struct reader *r, struct members **table)
+{
+    if (!take(r, '['))
+        return ST_INVALID;
+    for (bool first = true; !take(r, ']'); first = false) {
+        struct member_row row;
+        struct members *next;
+        if (!first && !take(r, ','))
+            return ST_INVALID;
+        enum status st = read_member(r, &row);
+        if (st == ST_OK && (row.id == 0 || members_find(*table, row.id) != NULL))
+            st = ST_INVALID;
+        if (st == ST_OK)
+            st = members_with(*table, &row, &next);
+        if (st != ST_OK)
+            return st;
+        members_unref(*table);
+        *table = next;
+    }
+    return is_at_end(r) ? ST_OK : ST_INVALID;
+}
+
+enum status members_json_decode(struct slice json, struct arena *arena, struct members **out)
+{
+    struct reader r = {.at = json.data, .end = json.data + json.len, .arena = arena};
+    struct members *table = NULL;
+    enum status st = json.len == 0 ? ST_INVALID : read_members(&r, &table);
+    if (st != ST_OK) {
+        members_unref(table);
+        table = NULL;
+    }
+    *out = table;
+    return st;
 }

@@ -55,6 +55,13 @@ const struct member_row *members_find(const struct members *members, raft_id id)
 /* Members, not counting exempt, of which url is a peer URL; NULL: none. */
 const struct member_row *members_find_peer_url(const struct members *members, struct slice url,
                                                raft_id exempt);
+/* The whole table as GET /members gives it: [{member},...], ascending by id. Appends. Errors:
+ * ST_TOO_BIG, ST_NO_MEMORY. */
+CHECKED enum status members_json_encode(const struct members *members, struct buf *out);
+/* Reads it; *out is counted, NULL when there is none in it. arena is used meanwhile. Errors:
+ * ST_INVALID, ST_TOO_BIG, ST_NO_MEMORY. */
+CHECKED enum status members_json_decode(struct slice json, struct arena *arena,
+                                        struct members **out);
 /* A new table with row added, or in place of the one with its id. from may be NULL (empty). Errors:
  * ST_TOO_BIG (MEMBERS_MAX), ST_NO_MEMORY. */
 CHECKED enum status members_with(const struct members *from, const struct member_row *row,
