@@ -26,7 +26,7 @@
 #define CLIENTS_MAX 1024U
 #define ENDPOINTS_MAX 9U
 #define KEYS_MAX 10000U
-#define KEY_BYTES 16U
+#define KEY_BYTES 40U
 #define VALUE_BYTES_MAX 16384U
 #define BODY_BYTES_MAX (3 * VALUE_BYTES_MAX + 1024U)
 #define RETRY_MS 20U /* a client whose call failed waits so long */
@@ -102,9 +102,10 @@ static uint64_t now_ns(void)
 
 /* ---- keys and values ---- */
 
-static ProtobufCBinaryData key_bytes(uint32_t key, char *text)
+/* Each seed has keys of its own, which it finds absent. */
+static ProtobufCBinaryData key_bytes(const struct load *load, uint32_t key, char *text)
 {
-    int len = snprintf(text, KEY_BYTES, "hist/%06u", key);
+    int len = snprintf(text, KEY_BYTES, "hist/%" PRIu64 "/%06u", load->settings.seed, key);
     return (ProtobufCBinaryData){(size_t)len, (uint8_t *)text};
 }
 
@@ -120,10 +121,10 @@ static ProtobufCBinaryData value_bytes(const struct load *load, uint64_t value, 
 
 static struct history_key seen_of(const Mvccpb__KeyValue *kv)
 {
-    char text[32] = {0};
+    char text[KEY_BYTES] = {0};
     uint32_t key = 0;
     memcpy(text, kv->key.data, kv->key.len < sizeof(text) ? kv->key.len : sizeof(text) - 1);
-    if (sscanf(text, "hist/%" SCNu32, &key) != 1)
+    if (sscanf(text, "hist/%*u/%" SCNu32, &key) != 1)
         key = KEYS_MAX;
     memset(text, 0, sizeof(text));
     memcpy(text, kv->value.data, kv->value.len < sizeof(text) ? kv->value.len : sizeof(text) - 1);
@@ -255,13 +256,13 @@ static void on_reply(void *context, const struct client_reply *reply)
 
 /* ---- requests ---- */
 
-static size_t pack_range(uint32_t key, uint32_t keys_count, uint8_t *body)
+static size_t pack_range(const struct load *load, uint32_t key, uint32_t keys_count, uint8_t *body)
 {
     char from[KEY_BYTES], to[KEY_BYTES];
     Etcdserverpb__RangeRequest range = ETCDSERVERPB__RANGE_REQUEST__INIT;
-    range.key = key_bytes(key, from);
+    range.key = key_bytes(load, key, from);
     if (keys_count > 1)
-        range.range_end = key_bytes(key + keys_count, to);
+        range.range_end = key_bytes(load, key + keys_count, to);
     return etcdserverpb__range_request__pack(&range, body);
 }
 
@@ -275,7 +276,7 @@ static size_t pack_txn(struct client_actor *a, const struct history_op *op, uint
                                       ETCDSERVERPB__REQUEST_OP__INIT};
     Etcdserverpb__RequestOp *success[2] = {&ops[0], &ops[1]};
     for (uint32_t k = 0; k < op->keys_count; k++) {
-        puts[k].key = key_bytes(op->keys[k].key, keys[k]);
+        puts[k].key = key_bytes(a->load, op->keys[k].key, keys[k]);
         puts[k].value = value_bytes(a->load, op->keys[k].value, values[k]);
         ops[k].request_case = ETCDSERVERPB__REQUEST_OP__REQUEST_REQUEST_PUT;
         ops[k].request_put = &puts[k];
@@ -286,7 +287,7 @@ static size_t pack_txn(struct client_actor *a, const struct history_op *op, uint
     txn.success = success;
     if (op->has_guard) {
         compare.result = ETCDSERVERPB__COMPARE__COMPARE_RESULT__EQUAL;
-        compare.key = key_bytes(op->guard_key, guard);
+        compare.key = key_bytes(a->load, op->guard_key, guard);
         if (op->guard_value == 0) { /* absent */
             compare.target = ETCDSERVERPB__COMPARE__COMPARE_TARGET__CREATE;
             compare.target_union_case = ETCDSERVERPB__COMPARE__TARGET_UNION_CREATE_REVISION;
@@ -307,7 +308,7 @@ static const char *pack_op(struct client_actor *a, const struct history_op *op, 
     static char value[VALUE_BYTES_MAX];
     char key[KEY_BYTES];
     if (a->kind == GET || a->kind == GET_PAIR) {
-        *size = pack_range(op->keys[0].key, op->keys_count, body);
+        *size = pack_range(a->load, op->keys[0].key, op->keys_count, body);
         return "/etcdserverpb.KV/Range";
     }
     if (a->kind == PAIR || a->kind == COMPARE_PUT) {
@@ -316,12 +317,12 @@ static const char *pack_op(struct client_actor *a, const struct history_op *op, 
     }
     if (a->kind == DELETE) {
         Etcdserverpb__DeleteRangeRequest request = ETCDSERVERPB__DELETE_RANGE_REQUEST__INIT;
-        request.key = key_bytes(op->keys[0].key, key);
+        request.key = key_bytes(a->load, op->keys[0].key, key);
         *size = etcdserverpb__delete_range_request__pack(&request, body);
         return "/etcdserverpb.KV/DeleteRange";
     }
     Etcdserverpb__PutRequest put = ETCDSERVERPB__PUT_REQUEST__INIT;
-    put.key = key_bytes(op->keys[0].key, key);
+    put.key = key_bytes(a->load, op->keys[0].key, key);
     put.value = value_bytes(a->load, op->keys[0].value, value);
     *size = etcdserverpb__put_request__pack(&put, body);
     return "/etcdserverpb.KV/Put";
@@ -427,7 +428,7 @@ static enum status run_clients(struct load *load)
 /* Reads every pair through one endpoint: what is left must agree with all that was seen. */
 static bool read_back(struct load *load, uint32_t endpoint)
 {
-    uint8_t body[64];
+    uint8_t body[2 * KEY_BYTES + 16];
     for (uint32_t key = 0; key + 1 < load->settings.keys; key += 2) {
         bool is_read = false;
         for (uint32_t tries = 0; !is_read && tries < LAST_READ_TRIES; tries++) {
@@ -439,7 +440,8 @@ static bool read_back(struct load *load, uint32_t endpoint)
             struct arena arena;
             arena_init(&arena, 1U << 20);
             struct client_request request = {.method = "/etcdserverpb.KV/Range",
-                                             .body = slice_make(body, pack_range(key, 2, body)),
+                                             .body =
+                                                 slice_make(body, pack_range(load, key, 2, body)),
                                              .timeout_ms = load->settings.timeout_ms,
                                              .connection = endpoint};
             struct client_reply reply;
