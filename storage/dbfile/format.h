@@ -52,6 +52,7 @@ enum dbfile_page_flags {
     DBFILE_BRANCH = 1,
     DBFILE_LEAF = 2,
     DBFILE_META = 4,
+    DBFILE_FREE_LIST = 16,
 };
 #define DBFILE_LEAF_IS_BUCKET 1U
 

@@ -43,7 +43,10 @@ struct dbfile_info {
     uint32_t page_bytes;
     uint64_t size_bytes; /* of its pages: what a file sent between members has exactly */
     uint64_t transaction;
-    uint64_t visited_pages_count; /* so far; at the end, size less this is free */
+    uint32_t
+        valid_metas_count; /* 1: the other is damaged or was being written; what counts then may
+                              be the transaction before the last. A file made as a whole has 2 */
+    uint64_t visited_pages_count; /* so far, the metas included; at the end, the others are free */
 };
 struct dbfile_info dbfile_reader_info(const struct dbfile_reader *reader);
 

@@ -8,7 +8,6 @@
  * at a time. Nothing here logs. */
 #ifndef STORAGE_DBFILE_WRITER_H
 #define STORAGE_DBFILE_WRITER_H
-#include "base/digest.h"
 #include "base/slice.h"
 #include "base/status.h"
 #include "storage/backend.h"
@@ -26,7 +25,7 @@ struct dbfile_source {
     /* Gives fn the records of bucket whose keys are above `after` (empty: all) in key order, a
      * bounded number of them; *end_out: there are no more. Stops at the first status of fn other
      * than ST_OK and returns it; *end_out is then false. Must give the same records in both passes.
-     * Errors: its own. */
+     * Errors: its own; ST_BUSY: it cannot read now and gave nothing. */
     enum status (*read)(void *context, enum bucket bucket, struct slice after, dbfile_record_fn fn,
                         void *fn_context, bool *end_out);
     void *context;
@@ -41,15 +40,14 @@ CHECKED enum status dbfile_writer_new(const struct dbfile_source *source, uint32
 void dbfile_writer_free(struct dbfile_writer *writer); /* NULL is fine */
 
 /* A step of the first pass; *done_out: it was the last. Errors: the source's, ST_NO_MEMORY,
- * ST_INVALID (keys out of order, a key or value that no db file can hold). */
+ * ST_INVALID (keys out of order, or what no db file can hold), ST_TOO_BIG (the whole). After
+ * ST_BUSY, the source's, the step is to be done again later; after any other error of a step the
+ * writer is of no use. */
 CHECKED enum status dbfile_writer_measure(struct dbfile_writer *writer, bool *done_out);
-/* The size of the file in bytes, without a digest. After the first pass. */
+/* The size of the file in bytes. After the first pass. */
 uint64_t dbfile_writer_size(const struct dbfile_writer *writer);
-/* A step of the second pass: the next bytes of the file, borrowed until the next call. They may be
+/* A step of the second pass: the next bytes of the file, borrowed until the next call; they may be
  * none. ST_NOT_FOUND: all were given. Errors: as above; ST_INVALID also when the source does not
- * give what it gave before: what was sent is then useless. */
+ * give what it gave before: what was given out is then of no use. */
 CHECKED enum status dbfile_writer_next(struct dbfile_writer *writer, struct slice *bytes_out);
-/* SHA-256 of the whole, which a snapshot *file* carries behind it (one sent between members does
- * not). Once, after ST_NOT_FOUND. Errors: ST_UNSUPPORTED, ST_NO_MEMORY. */
-CHECKED enum status dbfile_writer_digest(struct dbfile_writer *writer, uint8_t out[SHA256_BYTES]);
 #endif
