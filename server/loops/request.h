@@ -14,7 +14,13 @@
 struct loops; /* the running actors; server/loops/loops.h */
 struct rpc_call;
 
-enum request_kind { REQUEST_PROPOSAL, REQUEST_READ, REQUEST_CONF_CHANGE, REQUEST_TRANSFER };
+enum request_kind {
+    REQUEST_PROPOSAL,
+    REQUEST_READ,
+    REQUEST_CONF_CHANGE,
+    REQUEST_TRANSFER,
+    REQUEST_PROGRESS,
+};
 
 struct request {
     struct inbox_node node;
@@ -76,11 +82,23 @@ struct transfer_request {
     void (*done)(struct transfer_request *transfer, enum api_error error);
 };
 
+/* Asks how far the leader has brought a member (raft_get_progress()): whether a learner may become
+ * a voter. done is called exactly once, on the consensus actor: API_OK with the match indexes of
+ * the member and of the leader itself, API_NOT_LEADER when this member does not lead,
+ * API_MEMBER_NOT_FOUND. */
+struct progress_request {
+    struct request request;
+    raft_id id;
+    void (*done)(struct progress_request *progress, enum api_error error, raft_index match,
+                 raft_index leader_match);
+};
+
 /* Hands a request over; any thread. With the inbox at its limit the callback is called at once with
  * API_TOO_MANY_REQUESTS. kind and call are the caller's to set. */
 void loops_propose(struct loops *loops, struct proposal *proposal);
 void loops_propose_conf_change(struct loops *loops, struct conf_proposal *proposal);
 void loops_transfer_leadership(struct loops *loops, struct transfer_request *transfer);
+void loops_get_progress(struct loops *loops, struct progress_request *progress);
 void loops_read(struct loops *loops, struct read_request *read);
 /* Runs ready on a reader thread without any consensus: large serializable reads. */
 void loops_read_local(struct loops *loops, struct read_request *read);
