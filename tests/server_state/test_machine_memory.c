@@ -17,7 +17,8 @@ static struct raft_payload *make_entry(struct arena *arena)
 {
     struct kv_range range = {
         .key = SLICE("a"), .range_end = SLICE("z"), .sort_order = SORT_DESCEND};
-    struct kv_txn txn = {.success = OPS(arena, op_put(arena, "a", "2"),
+    struct kv_put put = {.key = SLICE("a"), .value = SLICE("2"), .prev_kv = true};
+    struct kv_txn txn = {.success = OPS(arena, {.kind = KV_OP_PUT, .put = &put},
                                         {.kind = KV_OP_RANGE, .range = &range},
                                         op_delete(arena, "b", ""))};
     return internal_request_payload(INTERNAL_TXN, encode_txn(arena, &txn), /* id= */ 9);
