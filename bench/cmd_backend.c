@@ -57,12 +57,7 @@ static struct row *add_row(struct bench *b, const char *what, uint64_t count,
 {
     char name[96];
     snprintf(name, sizeof(name), "%s %s", b->ops->name, what);
-    struct row *row = report_row(b->report, name);
-    row->count = count;
-    row_latency(row, hist, elapsed_ns);
-    if (count > 0)
-        row_figure(row, "cpu_us_per_op", (double)cpu_ns / 1e3 / (double)count);
-    return row;
+    return report_timed_row(b->report, name, count, hist, elapsed_ns, cpu_ns);
 }
 
 /* One batch of appends or deletions of the revisions from first on. */
@@ -269,9 +264,7 @@ static int measure_all(const struct backend_options_bench *options)
     if (!any)
         fprintf(stderr, "there is no backend '%s'\n", options->only);
     free(value);
-    report_print(&report);
-    if (ok && options->json != NULL)
-        ok = report_write_json(&report, options->json) == ST_OK;
+    ok = report_give(&report, ok ? options->json : NULL) == ST_OK && ok;
     return ok && any ? 0 : 1;
 }
 
@@ -288,19 +281,13 @@ int command_backend(int argc, char **argv)
         {"gets", FLAG_NUMBER, &options.gets, "N", "random reads"},
         {"json", FLAG_TEXT, &options.json, "FILE", "the figures, one JSON object a line"},
     };
-    const size_t flags_count = sizeof(flags) / sizeof(flags[0]);
-    if (command_wants_help(argc, argv)) {
-        fputs(help_text, stdout);
-        flags_help(flags, flags_count, stdout);
-        fputs(figures_text, stdout);
-        return 0;
-    }
-    int positional = 0;
-    if (flags_parse(flags, flags_count, argc, argv, &positional) != ST_OK || positional != 0 ||
-        options.dir == NULL || options.records < 2 || options.per_commit == 0 ||
-        options.value_bytes == 0 || options.value_bytes > 64U << 20) {
-        fputs(help_text, stderr);
-        return 2;
-    }
+    const struct flags_command command = {help_text, figures_text, flags,
+                                          sizeof(flags) / sizeof(flags[0])};
+    int ended;
+    if (!flags_begin(&command, argc, argv, &ended))
+        return ended;
+    if (options.dir == NULL || options.records < 2 || options.per_commit == 0 ||
+        options.value_bytes == 0 || options.value_bytes > BENCH_VALUE_BYTES_MAX)
+        return flags_refuse(&command);
     return measure_all(&options);
 }

@@ -48,7 +48,7 @@ static void compare_rows(const struct row *a, const struct row *b)
 
 int command_compare(int argc, char **argv)
 {
-    if (command_wants_help(argc, argv)) {
+    if (flags_ask_for_help(argc, argv)) {
         fputs(help_text, stdout);
         return 0;
     }

@@ -119,18 +119,12 @@ int command_disk(int argc, char **argv)
         {"bytes", FLAG_NUMBER, &bytes, "N", "of one write, a multiple of 4096"},
         {"json", FLAG_TEXT, &json, "FILE", "the figures, one JSON object a line"},
     };
-    const size_t flags_count = sizeof(flags) / sizeof(flags[0]);
-    if (command_wants_help(argc, argv)) {
-        fputs(help_text, stdout);
-        flags_help(flags, flags_count, stdout);
-        fputs(figures_text, stdout);
-        return 0;
-    }
-    int positional = 0;
-    if (flags_parse(flags, flags_count, argc, argv, &positional) != ST_OK || positional != 0 ||
-        dir == NULL || seconds == 0 || bytes == 0 || bytes % 4096 != 0 || bytes > 16U << 20) {
-        fputs(help_text, stderr);
-        return 2;
-    }
+    const struct flags_command command = {help_text, figures_text, flags,
+                                          sizeof(flags) / sizeof(flags[0])};
+    int ended;
+    if (!flags_begin(&command, argc, argv, &ended))
+        return ended;
+    if (dir == NULL || seconds == 0 || bytes == 0 || bytes % 4096 != 0 || bytes > 16U << 20)
+        return flags_refuse(&command);
     return measure(dir, seconds, bytes, json);
 }

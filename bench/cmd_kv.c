@@ -280,13 +280,11 @@ static int measure(const struct kv_options *options)
         snprintf(report.command, sizeof(report.command), "kv");
         snprintf(report.note, sizeof(report.note), "%s", options->endpoint);
         make_report(&report, &load, elapsed_ns, cpu_ns, &spent);
-        report_print(&report);
+        ok = report_give(&report, options->json) == ST_OK && ok;
         if (load.error_text[0] != '\0')
             fprintf(stderr, "first error: %s (%s)\n", client_code_name(load.error_code),
                     load.error_text);
         ok = ok && load.failed[OP_PUT] + load.failed[OP_RANGE] == 0;
-        if (options->json != NULL && report_write_json(&report, options->json) != ST_OK)
-            ok = false;
     }
     load_deinit(&load);
     free(slots);
@@ -305,7 +303,7 @@ static const char *refusal(const struct kv_options *options)
         return "--keys and --clients must be at least 1, --clients at most 100000";
     if (options->connections > CLIENT_CONNECTIONS_MAX)
         return "--connections is at most 1024";
-    if (options->value_bytes > 64U << 20)
+    if (options->value_bytes > BENCH_VALUE_BYTES_MAX)
         return "--value-bytes is at most 64 MiB";
     return NULL;
 }
@@ -337,18 +335,11 @@ int command_kv(int argc, char **argv)
         {"syncs-file", FLAG_TEXT, &options.syncs_file, "FILE", "control file of a slow disk"},
         {"json", FLAG_TEXT, &options.json, "FILE", "the figures, one JSON object a line"},
     };
-    const size_t flags_count = sizeof(flags) / sizeof(flags[0]);
-    if (command_wants_help(argc, argv)) {
-        fputs(help_text, stdout);
-        flags_help(flags, flags_count, stdout);
-        fputs(figures_text, stdout);
-        return 0;
-    }
-    int positional = 0;
-    if (flags_parse(flags, flags_count, argc, argv, &positional) != ST_OK || positional != 0) {
-        fputs(help_text, stderr);
-        return 2;
-    }
+    const struct flags_command command = {help_text, figures_text, flags,
+                                          sizeof(flags) / sizeof(flags[0])};
+    int ended;
+    if (!flags_begin(&command, argc, argv, &ended))
+        return ended;
     const char *why = refusal(&options);
     if (why != NULL) {
         fprintf(stderr, "cleat-bench kv: %s\n", why);

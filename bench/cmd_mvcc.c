@@ -111,17 +111,6 @@ static void close_all(struct mvcc_bench *b)
     b->store = NULL;
 }
 
-static struct row *add_row(struct mvcc_bench *b, const char *name, const struct hist *hist,
-                           uint64_t elapsed_ns, uint64_t cpu_ns)
-{
-    struct row *row = report_row(&b->report, name);
-    row->count = hist->count;
-    row_latency(row, hist, elapsed_ns);
-    if (row->count > 0)
-        row_figure(row, "cpu_us_per_op", (double)cpu_ns / 1e3 / (double)row->count);
-    return row;
-}
-
 /* ---- puts ---- */
 
 static enum status put_one(struct mvcc_bench *b)
@@ -205,7 +194,7 @@ static enum status bench_put(struct mvcc_bench *b)
         st = store_get_stat(b->store, &stat);
     if (st != ST_OK)
         return st;
-    struct row *row = add_row(b, "put", &hist, elapsed_ns, cpu_ns);
+    struct row *row = report_timed_row(&b->report, "put", hist.count, &hist, elapsed_ns, cpu_ns);
     struct mvcc_stat index;
     mvcc_get_stat(b->mvcc, &index);
     row_figure(row, "index_bytes_per_key", (double)index.index_bytes / (double)index.keys_count);
@@ -214,7 +203,8 @@ static enum status bench_put(struct mvcc_bench *b)
     struct meter now;
     if (meter_read(&source, &now) == ST_OK && now.rss_anon_bytes != METER_NONE)
         row_figure(row, "rss_anon_mb", (double)now.rss_anon_bytes / 1e6);
-    add_row(b, "commit, beside", &b->commits, b->commit_ns, b->commit_cpu_ns);
+    report_timed_row(&b->report, "commit, beside", b->commits.count, &b->commits, b->commit_ns,
+                     b->commit_cpu_ns);
     return ST_OK;
 }
 
@@ -249,7 +239,8 @@ static enum status bench_read(struct mvcc_bench *b, const char *name, int64_t li
         now_ns = done_ns;
     }
     if (st == ST_OK)
-        add_row(b, name, &hist, now_ns - start_ns, bench_cpu_ns() - cpu_ns);
+        report_timed_row(&b->report, name, hist.count, &hist, now_ns - start_ns,
+                         bench_cpu_ns() - cpu_ns);
     return st;
 }
 
@@ -274,8 +265,9 @@ static enum status bench_compact(struct mvcc_bench *b)
     if (st == ST_OK)
         st = commit_all(b);
     if (st == ST_OK)
-        row_figure(add_row(b, "compact, a step", &hist, elapsed_ns, cpu_ns), "superseded",
-                   (double)before.superseded_count);
+        row_figure(
+            report_timed_row(&b->report, "compact, a step", hist.count, &hist, elapsed_ns, cpu_ns),
+            "superseded", (double)before.superseded_count);
     return st;
 }
 
@@ -289,7 +281,7 @@ static enum status bench_restart(struct mvcc_bench *b, const char *name)
     uint64_t elapsed_ns = bench_now_ns() - start_ns;
     hist_add(&hist, elapsed_ns);
     if (st == ST_OK)
-        add_row(b, name, &hist, elapsed_ns, bench_cpu_ns() - cpu_ns);
+        report_timed_row(&b->report, name, hist.count, &hist, elapsed_ns, bench_cpu_ns() - cpu_ns);
     return st;
 }
 
@@ -339,12 +331,10 @@ static int measure(struct mvcc_bench *b)
     unlink(b->checkpoint_path);
     if (b->backend->remove(b->path) != ST_OK)
         fprintf(stderr, "cannot remove '%s'\n", b->path);
-    report_print(&b->report);
-    if (st != ST_OK) {
+    if (st != ST_OK)
         fprintf(stderr, "cleat-bench mvcc: %s\n", status_str(st));
-        return 1;
-    }
-    return b->json != NULL && report_write_json(&b->report, b->json) != ST_OK;
+    enum status given = report_give(&b->report, st == ST_OK ? b->json : NULL);
+    return st == ST_OK && given == ST_OK ? 0 : 1;
 }
 
 int command_mvcc(int argc, char **argv)
@@ -365,20 +355,14 @@ int command_mvcc(int argc, char **argv)
         {"seed", FLAG_NUMBER, &b.seed, "N", "of the keys' order"},
         {"json", FLAG_TEXT, &b.json, "FILE", "the figures, one JSON object a line"},
     };
-    const size_t flags_count = sizeof(flags) / sizeof(flags[0]);
-    if (command_wants_help(argc, argv)) {
-        fputs(help_text, stdout);
-        flags_help(flags, flags_count, stdout);
-        fputs(figures_text, stdout);
-        return 0;
-    }
-    int positional = 0;
-    if (flags_parse(flags, flags_count, argc, argv, &positional) != ST_OK || positional != 0 ||
-        b.dir == NULL || b.keys == 0 || b.puts == 0 || b.value_bytes < sizeof(b.index) ||
-        b.value_bytes > 64U << 20) {
-        fputs(help_text, stderr);
-        return 2;
-    }
+    const struct flags_command command = {help_text, figures_text, flags,
+                                          sizeof(flags) / sizeof(flags[0])};
+    int ended;
+    if (!flags_begin(&command, argc, argv, &ended))
+        return ended;
+    if (b.dir == NULL || b.keys == 0 || b.puts == 0 || b.value_bytes < sizeof(b.index) ||
+        b.value_bytes > BENCH_VALUE_BYTES_MAX)
+        return flags_refuse(&command);
     const struct backend_ops *const backends[] = {backend_lmdb(), backend_sqlite()};
     for (size_t i = 0; i < sizeof(backends) / sizeof(backends[0]); i++)
         if (strcmp(b.backend_name, backends[i]->name) == 0)

@@ -334,8 +334,7 @@ static int measure(struct wal_bench *b)
         fprintf(stderr, "cleat-bench wal: %s\n", status_str(st));
         return 1;
     }
-    report_print(&report);
-    return b->json != NULL && report_write_json(&report, b->json) != ST_OK;
+    return report_give(&report, b->json) == ST_OK ? 0 : 1;
 }
 
 int command_wal(int argc, char **argv)
@@ -348,19 +347,13 @@ int command_wal(int argc, char **argv)
         {"disk", FLAG_TEXT, &b.disk_name, "KIND", "auto, io_uring, pwritev2 or fdatasync"},
         {"json", FLAG_TEXT, &b.json, "FILE", "the figures, one JSON object a line"},
     };
-    const size_t flags_count = sizeof(flags) / sizeof(flags[0]);
-    if (command_wants_help(argc, argv)) {
-        fputs(help_text, stdout);
-        flags_help(flags, flags_count, stdout);
-        fputs(figures_text, stdout);
-        return 0;
-    }
-    int positional = 0;
-    if (flags_parse(flags, flags_count, argc, argv, &positional) != ST_OK || positional != 0 ||
-        b.dir == NULL || b.seconds == 0 || b.entry_bytes > 64U << 20) {
-        fputs(help_text, stderr);
-        return 2;
-    }
+    const struct flags_command command = {help_text, figures_text, flags,
+                                          sizeof(flags) / sizeof(flags[0])};
+    int ended;
+    if (!flags_begin(&command, argc, argv, &ended))
+        return ended;
+    if (b.dir == NULL || b.seconds == 0 || b.entry_bytes > 64U << 20)
+        return flags_refuse(&command);
     rng_seed(&b.rng, 1);
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);

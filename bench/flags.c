@@ -74,7 +74,7 @@ enum status flags_parse(const struct flag *flags, size_t flags_count, int argc, 
     return ST_OK;
 }
 
-void flags_help(const struct flag *flags, size_t flags_count, FILE *to)
+static void print_flags(const struct flag *flags, size_t flags_count, FILE *to)
 {
     for (size_t i = 0; i < flags_count; i++) {
         const struct flag *flag = &flags[i];
@@ -88,4 +88,35 @@ void flags_help(const struct flag *flags, size_t flags_count, FILE *to)
             fprintf(to, " (default %s)", *(const char **)flag->value);
         fputc('\n', to);
     }
+}
+
+bool flags_ask_for_help(int argc, char **argv)
+{
+    for (int i = 0; i < argc; i++)
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
+            return 1;
+    return 0;
+}
+
+bool flags_begin(const struct flags_command *command, int argc, char **argv, int *exit_out)
+{
+    if (flags_ask_for_help(argc, argv)) {
+        fputs(command->usage, stdout);
+        print_flags(command->flags, command->flags_count, stdout);
+        fputs(command->figures, stdout);
+        *exit_out = 0;
+        return false;
+    }
+    int positional = 0;
+    if (flags_parse(command->flags, command->flags_count, argc, argv, &positional) == ST_OK &&
+        positional == 0)
+        return true;
+    *exit_out = flags_refuse(command);
+    return false;
+}
+
+int flags_refuse(const struct flags_command *command)
+{
+    fputs(command->usage, stderr);
+    return 2;
 }

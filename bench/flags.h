@@ -25,5 +25,18 @@ struct flag {
  * *positional_count and moved to the front of argv. Errors: ST_INVALID, told on stderr. */
 CHECKED enum status flags_parse(const struct flag *flags, size_t flags_count, int argc, char **argv,
                                 int *positional_count);
-void flags_help(const struct flag *flags, size_t flags_count, FILE *to);
+/* True when argv asks for help. */
+bool flags_ask_for_help(int argc, char **argv);
+
+/* A command that takes options alone. */
+struct flags_command {
+    const char *usage, *figures; /* what --help says before and after the options */
+    const struct flag *flags;
+    size_t flags_count;
+};
+
+/* Reads the command's words. False: it ends here with *exit_out, help given or the line refused. */
+bool flags_begin(const struct flags_command *command, int argc, char **argv, int *exit_out);
+/* Says how it is used, on stderr; gives the exit code of a wrong line. */
+int flags_refuse(const struct flags_command *command);
 #endif

@@ -1,5 +1,6 @@
 /* cleat-bench: measures disks, the log, the store and whole servers, in one format. */
 #include "bench/commands.h"
+#include "bench/flags.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -13,14 +14,6 @@ static const struct command commands[] = {
     {"compare", "compares two result files, row by row", command_compare},
 };
 #define COMMANDS_COUNT (sizeof(commands) / sizeof(commands[0]))
-
-int command_wants_help(int argc, char **argv)
-{
-    for (int i = 0; i < argc; i++)
-        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
-            return 1;
-    return 0;
-}
 
 static void help(FILE *to)
 {

@@ -40,6 +40,17 @@ void row_latency(struct row *row, const struct hist *hist, uint64_t elapsed_ns)
     row_figure(row, "mean_us", (double)hist_mean(hist) / 1e3);
 }
 
+struct row *report_timed_row(struct report *report, const char *name, uint64_t count,
+                             const struct hist *hist, uint64_t elapsed_ns, uint64_t cpu_ns)
+{
+    struct row *row = report_row(report, name);
+    row->count = count;
+    row_latency(row, hist, elapsed_ns);
+    if (count > 0)
+        row_figure(row, "cpu_us_per_op", (double)cpu_ns / 1e3 / (double)count);
+    return row;
+}
+
 /* value in units of scale, for each operation of the row. */
 static void per_operation(struct row *row, const char *name, uint64_t value, double scale)
 {
@@ -158,6 +169,12 @@ enum status report_write_json(const struct report *report, const char *path)
         return ST_IO;
     }
     return ST_OK;
+}
+
+enum status report_give(const struct report *report, const char *json_path)
+{
+    report_print(report);
+    return json_path == NULL ? ST_OK : report_write_json(report, json_path);
 }
 
 static void skip_space(const char **at)

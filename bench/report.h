@@ -35,10 +35,15 @@ void row_figure(struct row *row, const char *name, double value);
 double row_get(const struct row *row, const char *name);
 /* Rate of row->count in elapsed_ns; mean and percentiles in microseconds. */
 void row_latency(struct row *row, const struct hist *hist, uint64_t elapsed_ns);
+/* A row of count operations of this process: its latency and CPU. */
+struct row *report_timed_row(struct report *report, const char *name, uint64_t count,
+                             const struct hist *hist, uint64_t elapsed_ns, uint64_t cpu_ns);
 /* Everything that was measured, per operation (row->count of them). */
 void row_costs(struct row *row, const struct meter *spent);
 
 void report_print(const struct report *report);
+/* Prints it and, unless json_path is NULL, writes it there. Errors: ST_IO, told on stderr. */
+CHECKED enum status report_give(const struct report *report, const char *json_path);
 /* One JSON object a line: first the run, then the rows. Errors: ST_IO, told on stderr. */
 CHECKED enum status report_write_json(const struct report *report, const char *path);
 /* Reads what report_write_json() wrote. Errors: ST_INVALID, ST_NOT_FOUND; told on stderr. */
