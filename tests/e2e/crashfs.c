@@ -3,12 +3,14 @@
  *   crashfs MOUNTPOINT [--sync-us N] [--lie]
  *
  * Honours fsync, fdatasync, O_DSYNC, RWF_DSYNC (with O_DIRECT too) and the fsync of directories,
- * each after N microseconds (2000). --lie answers them all and makes nothing durable: a disk that
- * no program survives, to show that the test notices. Lines on standard input, each answered by
- * one:
+ * one after the other, each in N microseconds (2000). --lie answers them all and makes nothing
+ * durable: a disk that no program survives, to show that the test notices. Lines on standard input,
+ * each answered by one:
  *
  *   freeze           from now on nothing changes: writes and syncs fail, those under way too
  *   cut MOOD SEED    freezes, then the power comes back; MOOD is mix, drop or keep
+ *   stall MS         no sync ends for so long
+ *   count            how many syncs ended so far
  *
  * The end of standard input unmounts. Programs that use the disk must be gone before the cut. */
 #define FUSE_USE_VERSION 312
@@ -35,7 +37,7 @@ struct sync {
     uint64_t inode, offset, size;
     size_t written; /* of a synchronous write: the answer */
     bool is_write;
-    struct timespec due;
+    uint64_t due_ns;
 };
 
 static struct {
@@ -44,7 +46,8 @@ static struct {
     struct tree tree;
     struct list_node syncs; /* oldest first */
     bool frozen, lies;
-    uint64_t sync_us;
+    uint64_t sync_us, due_last_ns; /* when the last sync asked for will be done */
+    uint64_t syncs_ended;
     struct fuse_session *session;
 } disk = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER, .sync_us = 2000};
 
@@ -291,16 +294,21 @@ static void on_read(fuse_req_t request, fuse_ino_t number, size_t size, off_t of
     free(bytes);
 }
 
+static uint64_t now_ns(void)
+{
+    struct timespec now; /* of the clock that pthread_cond_timedwait() waits by */
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
+}
+
 /* Under the lock. */
 static void add_sync(struct sync sync)
 {
     struct sync *copy = malloc(sizeof(*copy));
     ASSERT(copy != NULL);
     *copy = sync;
-    clock_gettime(CLOCK_REALTIME, &copy->due);
-    uint64_t ns = (uint64_t)copy->due.tv_nsec + disk.sync_us * 1000;
-    copy->due.tv_sec += (time_t)(ns / 1000000000U);
-    copy->due.tv_nsec = (long)(ns % 1000000000U);
+    copy->due_ns = max_u64(now_ns(), disk.due_last_ns) + disk.sync_us * 1000;
+    disk.due_last_ns = copy->due_ns;
     list_push_back(&disk.syncs, &copy->node);
     pthread_cond_signal(&disk.changed);
 }
@@ -399,13 +407,6 @@ static const struct fuse_lowlevel_ops operations = {
 
 /* ---- syncs take time ---- */
 
-static bool is_due(const struct timespec *due)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    return now.tv_sec > due->tv_sec || (now.tv_sec == due->tv_sec && now.tv_nsec >= due->tv_nsec);
-}
-
 /* Under the lock: does the sync, or does not when the power is gone, and answers. */
 static void end_sync(struct sync *sync, int error)
 {
@@ -420,6 +421,7 @@ static void end_sync(struct sync *sync, int error)
         fuse_reply_write(sync->request, sync->written);
     else
         fuse_reply_err(sync->request, error);
+    disk.syncs_ended++;
     list_remove(&sync->node);
     free(sync);
 }
@@ -434,8 +436,10 @@ static void *run_syncs(void *context)
             continue;
         }
         struct sync *oldest = CONTAINER_OF(disk.syncs.next, struct sync, node);
-        struct timespec due = oldest->due; /* a cut may end it while we wait */
-        if (is_due(&due))
+        uint64_t due_ns = oldest->due_ns; /* a cut may end it while we wait */
+        struct timespec due = {.tv_sec = (time_t)(due_ns / 1000000000U),
+                               .tv_nsec = (long)(due_ns % 1000000000U)};
+        if (now_ns() >= due_ns)
             end_sync(oldest, 0);
         else
             pthread_cond_timedwait(&disk.changed, &disk.lock, &due);
@@ -474,17 +478,35 @@ static void cut(const char *mood, uint64_t seed)
            report.changes_kept);
 }
 
+/* Every sync under way, and every later one, ends so much later. */
+static void stall(uint64_t ms)
+{
+    pthread_mutex_lock(&disk.lock);
+    uint64_t delay_ns = ms * 1000000U;
+    for (struct list_node *n = disk.syncs.next; n != &disk.syncs; n = n->next)
+        CONTAINER_OF(n, struct sync, node)->due_ns += delay_ns;
+    disk.due_last_ns = max_u64(now_ns(), disk.due_last_ns) + delay_ns;
+    pthread_mutex_unlock(&disk.lock);
+}
+
 static void *run_control(void *context)
 {
     (void)context;
     char line[128], mood[16];
-    uint64_t seed;
+    uint64_t number;
     while (fgets(line, sizeof(line), stdin) != NULL) {
         if (strcmp(line, "freeze\n") == 0) {
             freeze();
             printf("frozen\n");
-        } else if (sscanf(line, "cut %15s %" SCNu64, mood, &seed) == 2) {
-            cut(mood, seed);
+        } else if (sscanf(line, "cut %15s %" SCNu64, mood, &number) == 2) {
+            cut(mood, number);
+        } else if (sscanf(line, "stall %" SCNu64, &number) == 1) {
+            stall(number);
+            printf("stalled\n");
+        } else if (strcmp(line, "count\n") == 0) {
+            pthread_mutex_lock(&disk.lock);
+            printf("%" PRIu64 "\n", disk.syncs_ended);
+            pthread_mutex_unlock(&disk.lock);
         } else {
             printf("unknown command\n");
         }

@@ -2,7 +2,6 @@
 """Power cuts under load, round after round, on crashfs, a disk that drops, keeps or tears what was not synced: every
 acknowledged write is there, no transaction is there by half, revisions go on. Before that the disk is shown to bite: it
 loses what a careless program leaves, and a server on a disk that lies about its syncs is caught."""
-import atexit
 import mmap
 import os
 import random
@@ -11,40 +10,11 @@ import sys
 import time
 
 import lib
+from slow_disk import Disk
 
 ROUNDS = 50 if lib.FULL else 5
 WRITERS = 32
 ATTEMPTS_TO_CATCH_A_LIE = 5
-
-
-class Disk:
-    """A crashfs mounted in a directory of its own."""
-
-    def __init__(self, crashfs, folder, *options):
-        self.path = os.path.join(folder, "disk")
-        os.mkdir(self.path)
-        # Not lib.spawn(): it ends, and unmounts, when its standard input does, thus with the driver.
-        self.process = subprocess.Popen([crashfs, self.path, *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=subprocess.PIPE, text=True)
-        if self.process.stdout.readline() != "mounted\n":
-            lib.skip(f"cannot mount a FUSE disk here: {self.process.stderr.read().strip()}")
-        atexit.register(self.close)
-
-    def tell(self, command):
-        self.process.stdin.write(command + "\n")
-        self.process.stdin.flush()
-        return self.process.stdout.readline().strip()
-
-    def freeze(self):
-        return self.tell("freeze")
-
-    def cut(self, mood, seed=0):
-        return self.tell(f"cut {mood} {seed}")
-
-    def close(self):
-        if self.process.poll() is None:
-            self.process.stdin.close()
-            self.process.wait(timeout=20)
 
 
 def write_file(path, data, flags=0, sync=False, sync_directory=False):
