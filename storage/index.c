@@ -363,7 +363,9 @@ enum status index_set_life(struct index *index, struct slice key, int64_t create
     uint8_t *old = (uint8_t *)(uintptr_t)packed_at(&path);
     struct index_record record;
     index_record_unpack(old, &record);
-    ASSERT(!record.tombstone);
+    if (record.tombstone || version < 1 || create_revision < 1 ||
+        create_revision > record.newest.main)
+        return ST_CORRUPT;
     uint64_t bytes_before = heap_bytes(index_record_size(&record));
     record.create_revision = create_revision;
     record.version = version;

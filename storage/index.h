@@ -101,7 +101,8 @@ struct history *index_history(struct index *index);
  * last by index_load_tombstones(), which leaves out those below trimmed: they were dealt with. */
 CHECKED enum status index_load(struct index *index, const struct index_record *record);
 CHECKED enum status index_load_tombstones(struct index *index, int64_t trimmed);
-/* Changes the life of a key's newest revision. */
+/* Changes the life of a key's newest revision. Errors: ST_NOT_FOUND, ST_NO_MEMORY; ST_CORRUPT when
+ * the key is deleted or cannot have lived so. */
 CHECKED enum status index_set_life(struct index *index, struct slice key, int64_t create_revision,
                                    int64_t version);
 

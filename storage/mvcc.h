@@ -74,7 +74,7 @@ CHECKED enum status mvcc_read(struct mvcc *mvcc, uint32_t reader, const struct m
 /* Current and compact revision, consistent with each other. Any thread, no lock. */
 void mvcc_revisions(const struct mvcc *mvcc, int64_t *current_out, int64_t *compact_out);
 /* A guess of what a read costs, to choose between the poller and a reader thread: keys in range up
- * to at_most, and whether their values are all in memory (generations). */
+ * to at_most, as they are now whatever revision is read. */
 CHECKED enum status mvcc_estimate(struct mvcc *mvcc, const struct mvcc_range *range,
                                   uint32_t at_most, uint32_t *keys_out);
 

@@ -178,14 +178,15 @@ static enum status add_key(struct writer *w, const struct index_record *record, 
     return buf_append(&w->last_key, record->key);
 }
 
-/* Adds the next keys to the block; with the lock held. */
+/* Adds the next keys to the block until it is full; with the lock held. */
 static enum status add_chunk(struct writer *w, struct buf *resume, bool *more_out)
 {
     struct index_path path;
     struct index_record record;
     uint8_t flags;
     bool more = index_seek(w->mvcc->index, buf_slice(resume), &path);
-    for (uint32_t visited = 0; more && visited < MVCC_CHUNK_KEYS; visited++) {
+    for (uint32_t visited = 0;
+         more && visited < MVCC_CHUNK_KEYS && w->block.len < CHECKPOINT_BLOCK_BYTES; visited++) {
         index_at(&path, &record);
         if (as_of(w, &record, &flags)) {
             enum status st = add_key(w, &record, flags);

@@ -368,6 +368,28 @@ static void test_index_orders_keys_bytewise(void **state)
     index_free(index);
 }
 
+/* A checkpoint says which key, a record in the store says how it lived: both come from the disk. */
+static void test_index_refuses_a_life_that_cannot_be(void **state)
+{
+    (void)state;
+    struct index *index;
+    struct index_change change;
+    assert_int_equal(index_new(&index), ST_OK);
+    assert_int_equal(index_prepare(index, SLICE("a"), (struct revision){5, 0}, 5, 1, &change),
+                     ST_OK);
+    index_commit(index, &change);
+    assert_int_equal(index_set_life(index, SLICE("a"), 3, 2), ST_OK);
+    assert_int_equal(index_set_life(index, SLICE("a"), 6, 2), ST_CORRUPT);
+    assert_int_equal(index_set_life(index, SLICE("a"), 0, 2), ST_CORRUPT);
+    assert_int_equal(index_set_life(index, SLICE("a"), 3, -1), ST_CORRUPT);
+    assert_int_equal(index_set_life(index, SLICE("b"), 3, 2), ST_NOT_FOUND);
+    assert_int_equal(index_prepare(index, SLICE("a"), (struct revision){6, 0}, 0, 0, &change),
+                     ST_OK);
+    index_commit(index, &change);
+    assert_int_equal(index_set_life(index, SLICE("a"), 3, 2), ST_CORRUPT);
+    index_free(index);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -377,6 +399,7 @@ int main(void)
         cmocka_unit_test(test_index_keeps_wide_numbers),
         cmocka_unit_test(test_index_refuses_impossible_revisions),
         cmocka_unit_test(test_index_orders_keys_bytewise),
+        cmocka_unit_test(test_index_refuses_a_life_that_cannot_be),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
