@@ -8,7 +8,6 @@
 
 #include <cmocka.h>
 
-#define LIFE_ID 77
 #define STEPS_MAX 1000000
 
 static uint64_t clock_now(void *context)
@@ -31,7 +30,7 @@ enum status key_space_try_open(struct key_space *ks)
         return st;
     struct store_options options = {.backend = ks->ops,
                                     .backend_options = {.path = ks->path,
-                                                        .life_id = LIFE_ID,
+                                                        .life_id = KEY_SPACE_LIFE_ID,
                                                         .map_bytes_max = 4ULL << 30,
                                                         .create = true},
                                     .lock = ks->lock,
@@ -43,7 +42,7 @@ enum status key_space_try_open(struct key_space *ks)
     ks->index = store_opened_at(ks->store).index;
     struct mvcc_options mvcc_options = {.store = ks->store,
                                         .lock = ks->lock,
-                                        .life_id = LIFE_ID,
+                                        .life_id = KEY_SPACE_LIFE_ID,
                                         .readers_count = ks->readers_count};
     if (ks->checkpoint_path[0] != '\0')
         mvcc_options.checkpoint_path = ks->checkpoint_path;
@@ -80,7 +79,7 @@ void key_space_deinit(struct key_space *ks)
 
 void key_space_end_entry(struct key_space *ks)
 {
-    struct store_mark mark = {.index = ++ks->index, .term = 1, .conf_state = SLICE("c")};
+    struct store_mark mark = {.index = ++ks->index, .term = 1, .conf_state = KEY_SPACE_CONF_STATE};
     assert_int_equal(store_end_entry(ks->store, &mark), ST_OK);
     store_set_durable(ks->store, ks->index, 1);
     assert_int_equal(store_seal(ks->store, /* force= */ false), ST_OK);

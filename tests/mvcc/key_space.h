@@ -4,6 +4,9 @@
 #define TESTS_MVCC_KEY_SPACE_H
 #include "storage/mvcc.h"
 
+#define KEY_SPACE_LIFE_ID 77
+#define KEY_SPACE_CONF_STATE SLICE("\x08\x01\x28\x00") /* voter 1, no auto_leave */
+
 struct key_space {
     const struct backend_ops *ops;
     char path[256];
