@@ -13,7 +13,11 @@
  * How the WAL comes to its end although snapshots are always open: a checkpoint copies everything
  * into the database when no snapshot is older than the newest commit; snapshots opened after that
  * read the database alone, and once the ones before are closed the next commit starts the WAL over.
- * So upkeep asks its caller to open new snapshots after a complete checkpoint. */
+ * So upkeep asks its caller to open new snapshots after a complete checkpoint.
+ *
+ * On a full disk even a deletion needs room first, in the WAL. So a transaction that makes the
+ * database larger takes the room for that before it is committed: a checkpoint never needs any, and
+ * can always empty the WAL, whose file keeps enough to do the work (backend_sqlite_room.h). */
 #include "storage/backend.h"
 
 #include "base/assert.h"
@@ -21,12 +25,11 @@
 #include "base/minmax.h"
 #include "storage/backend_private.h"
 #include "storage/backend_sqlite_private.h"
+#include "storage/backend_sqlite_room.h"
 #include "storage/limits.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 #define APPLICATION_ID 0x636c6561 /* "clea" */
 
@@ -99,6 +102,16 @@ static void sqlite_abort(struct backend *backend)
     sqlite->writing = false;
 }
 
+/* The WAL may hold the room that misses: upkeep empties it. */
+static enum status note_refusal(struct sqlite_backend *sqlite, enum status st)
+{
+    if (st == ST_NO_SPACE) {
+        sqlite->refused = true;
+        sqlite->checkpoint_tried = false;
+    }
+    return st;
+}
+
 static enum status begin(struct sqlite_backend *sqlite)
 {
     if (sqlite->writing)
@@ -116,7 +129,7 @@ static enum status sqlite_apply(struct backend *backend, const struct backend_op
         st = apply_one(sqlite, &ops[i]);
     if (st != ST_OK)
         sqlite_abort(backend);
-    return st;
+    return note_refusal(sqlite, st);
 }
 
 static enum status put_mark(struct sqlite_backend *sqlite, const struct store_mark *mark)
@@ -159,17 +172,29 @@ static enum status note_pages_in_use(struct sqlite_backend *sqlite)
     return status_from_sqlite(sqlite->writer->db, rc);
 }
 
+/* Room in the database's file for all of its pages as they are now, in the transaction. */
+static enum status reserve_room(struct sqlite_backend *sqlite)
+{
+    int64_t pages = 0;
+    int rc = query_number(sqlite->writer->db, "PRAGMA page_count", &pages);
+    if (rc != SQLITE_OK)
+        return status_from_sqlite(sqlite->writer->db, rc);
+    return sqlite_room_take(&sqlite->room, (uint64_t)pages * PAGE_BYTES);
+}
+
 static enum status end_transaction(struct sqlite_backend *sqlite, const struct store_mark *mark)
 {
     enum status st = mark == NULL ? ST_OK : put_mark(sqlite, mark);
     if (st == ST_OK)
+        st = reserve_room(sqlite);
+    if (st == ST_OK)
         st = status_from_sqlite(sqlite->writer->db, sqlite_run(sqlite->writer->db, "COMMIT"));
     if (st != ST_OK) {
         sqlite_abort(&sqlite->base);
-        return st;
+        return note_refusal(sqlite, st);
     }
     sqlite->writing = false;
-    sqlite->drained = sqlite->checkpoint_tried = false;
+    sqlite->drained = sqlite->checkpoint_tried = sqlite->refused = false;
     if (mark != NULL)
         sqlite->mark_index = mark->index;
     atomic_fetch_add_explicit(&sqlite->commits_count, 1, memory_order_relaxed);
@@ -199,18 +224,6 @@ static int note_wal_pages(void *context, sqlite3 *db, const char *name, int page
     return SQLITE_OK;
 }
 
-static uint64_t file_bytes(const char *path)
-{
-    struct stat file;
-    return stat(path, &file) == 0 ? (uint64_t)file.st_size : 0;
-}
-
-static uint64_t available_bytes(const char *path)
-{
-    struct statvfs disk;
-    return statvfs(path, &disk) == 0 ? (uint64_t)disk.f_bavail * disk.f_frsize : 0;
-}
-
 /* Cuts the WAL's file down. Only waits for nobody: a tool that reads meanwhile puts it off. */
 static enum status truncate_wal(struct sqlite_backend *sqlite)
 {
@@ -222,24 +235,31 @@ static enum status truncate_wal(struct sqlite_backend *sqlite)
     return st == ST_BUSY ? ST_OK : st;
 }
 
-/* On a disk short of room the WAL may not take what its checkpoint will need. */
 static bool checkpoint_is_due(const struct sqlite_backend *sqlite)
 {
     uint64_t wal_bytes = sqlite->wal_pages * PAGE_BYTES;
-    return wal_bytes >= SQLITE_CHECKPOINT_BYTES || (wal_bytes >= SQLITE_CHECKPOINT_BYTES_SHORT &&
-                                                    wal_bytes > available_bytes(sqlite->path) / 2);
+    if (wal_bytes >= SQLITE_CHECKPOINT_BYTES || sqlite->refused)
+        return true;
+    return wal_bytes >= SQLITE_CHECKPOINT_BYTES_SHORT &&
+           wal_bytes > sqlite_room_available(&sqlite->room) / 2;
 }
 
 static enum status sqlite_upkeep(struct backend *backend, bool *reopen_out)
 {
     *reopen_out = false;
     struct sqlite_backend *sqlite = sqlite_of(backend);
-    if (sqlite->drained && sqlite->reopened)
+    if (sqlite->drained && sqlite->reopened && !sqlite->refused)
         return ST_OK;
     if (sqlite->drained) {
+        /* What was refused may have made the WAL's file larger, and miss that room now. */
+        bool large =
+            sqlite->refused || sqlite_room_wal_bytes(&sqlite->room) >= SQLITE_WAL_BYTES_MAX;
         sqlite->reopened = true;
-        bool large = file_bytes(sqlite->wal_path) >= SQLITE_WAL_BYTES_MAX;
-        return large ? truncate_wal(sqlite) : ST_OK;
+        sqlite->refused = false;
+        enum status st = large ? truncate_wal(sqlite) : ST_OK;
+        if (st == ST_OK)
+            sqlite_room_keep_wal(&sqlite->room);
+        return st;
     }
     if (sqlite->checkpoint_tried || !checkpoint_is_due(sqlite))
         return ST_OK;
@@ -249,37 +269,27 @@ static enum status sqlite_upkeep(struct backend *backend, bool *reopen_out)
                                        &copied);
     atomic_fetch_add_explicit(&sqlite->syncs_count, 2, memory_order_relaxed); /* WAL, database */
     enum status st = status_from_sqlite(sqlite->writer->db, rc);
+    if (st == ST_NO_SPACE)
+        sqlite->checkpoint_tried = false; /* no commit may work before this does */
     if (st != ST_OK)
         return st == ST_BUSY ? ST_OK : st;
     sqlite->drained = in_wal == copied;
+    sqlite_room_forget(&sqlite->room); /* SQLite has cut the file behind its last page */
     sqlite->reopened = false;
     *reopen_out = sqlite->drained;
     return ST_OK;
-}
-
-/* Pages in use that are in the WAL alone will need room in the database. Free pages of the database
- * are filled by way of the WAL, which is written over once it is drained. */
-static uint64_t room_of(const struct sqlite_backend *sqlite, uint64_t in_use_bytes,
-                        uint64_t database_bytes, uint64_t wal_bytes)
-{
-    uint64_t unplaced = in_use_bytes - min_u64(in_use_bytes, database_bytes);
-    uint64_t unused = database_bytes - min_u64(in_use_bytes, database_bytes);
-    uint64_t available = available_bytes(sqlite->path) + min_u64(unused, wal_bytes);
-    return available - min_u64(available, unplaced);
 }
 
 static enum status sqlite_stat(struct backend *backend, struct backend_stat *out)
 {
     struct sqlite_backend *sqlite = sqlite_of(backend);
     uint64_t in_use_bytes = atomic_load_explicit(&sqlite->in_use_bytes, memory_order_relaxed);
-    uint64_t wal_bytes = file_bytes(sqlite->wal_path);
-    uint64_t database_bytes = file_bytes(sqlite->path);
-    uint64_t size_bytes = database_bytes + wal_bytes;
+    uint64_t size_bytes = sqlite_room_file_bytes(&sqlite->room);
     *out = (struct backend_stat){
         .size_bytes = size_bytes,
         /* Committed pages may be in the WAL alone, several times or not yet grown into the file. */
         .in_use_bytes = min_u64(in_use_bytes, size_bytes),
-        .room_bytes = room_of(sqlite, in_use_bytes, database_bytes, wal_bytes),
+        .room_bytes = sqlite_room_left(&sqlite->room, in_use_bytes),
         .commits_count = atomic_load_explicit(&sqlite->commits_count, memory_order_relaxed),
         .syncs_count = atomic_load_explicit(&sqlite->syncs_count, memory_order_relaxed)};
     return ST_OK;
@@ -377,9 +387,8 @@ static void sqlite_close_backend(struct backend *backend)
          node = list_pop_front(&sqlite->pool))
         sqlite_connection_free(CONTAINER_OF(node, struct connection, node));
     sqlite_connection_free(sqlite->writer);
+    sqlite_room_deinit(&sqlite->room); /* after the last connection */
     buf_deinit(&sqlite->sealed);
-    free(sqlite->path);
-    free(sqlite->wal_path);
     free(sqlite);
 }
 
@@ -511,6 +520,13 @@ static enum status load_state(struct sqlite_backend *sqlite, const struct backen
     return note_pages_in_use(sqlite);
 }
 
+static enum status open_room(struct sqlite_backend *sqlite, const struct backend_options *options)
+{
+    enum status st = sqlite_room_open(&sqlite->room);
+    sqlite->wal_pages = sqlite_room_wal_bytes(&sqlite->room) / PAGE_BYTES; /* at most */
+    return st == ST_OK ? st : open_fails(options, st, "cannot be opened for its room");
+}
+
 static enum status sqlite_open_backend(const struct backend_options *options, struct backend **out)
 {
     *out = NULL;
@@ -526,13 +542,14 @@ static enum status sqlite_open_backend(const struct backend_options *options, st
     sqlite->page_count_max = options->map_bytes_max / PAGE_BYTES;
     list_init(&sqlite->pool);
     buf_init(&sqlite->sealed, SQLITE_VALUE_BYTES_MAX);
-    sqlite->path = strdup(options->path);
-    if (sqlite->path == NULL || asprintf(&sqlite->wal_path, "%s-wal", options->path) < 0)
-        st = ST_NO_MEMORY;
+    st = sqlite_room_init(&sqlite->room, options->path);
+    sqlite->path = sqlite->room.path;
     if (st == ST_OK)
         st = open_writer(sqlite, options, fresh);
     if (st == ST_OK)
         st = load_state(sqlite, options);
+    if (st == ST_OK && !options->read_only)
+        st = open_room(sqlite, options);
     if (st != ST_OK) {
         sqlite_close_backend(&sqlite->base);
         return st;

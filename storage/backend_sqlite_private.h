@@ -5,6 +5,7 @@
 #include "base/buf.h"
 #include "base/list.h"
 #include "storage/backend.h"
+#include "storage/backend_sqlite_room.h"
 #include "storage/revision.h"
 
 #include <sqlite3.h>
@@ -33,17 +34,19 @@ struct connection {
 
 struct sqlite_backend {
     struct backend base;
-    char *path, *wal_path; /* owned */
+    const char *path; /* of room */
+    struct sqlite_room room;
     bool read_only, writing;
     uint64_t page_count_max; /* 0: none */
     struct connection *writer;
     struct list_node pool; /* idle connections for snapshots */
     struct buf sealed;     /* scratch: a value with its checksum */
     uint64_t mark_index;
-    uint64_t wal_pages;    /* as of the newest commit */
+    uint64_t wal_pages;    /* as of the newest commit; at first a guess */
     bool checkpoint_tried; /* since the newest commit */
     bool drained;          /* since then all of the WAL is in the database */
     bool reopened;         /* and the snapshots before that are closed */
+    bool refused;          /* a transaction found no room; a checkpoint may help */
     _Atomic uint64_t commits_count, syncs_count, in_use_bytes; /* relaxed: figures */
 };
 

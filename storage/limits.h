@@ -61,9 +61,16 @@
 #define LMDB_MAP_BYTES_UNIT (1ULL << 16)     /* a multiple of every page size */
 #define SQLITE_BUSY_MS 2000                  /* for a tool that looks into the file meanwhile */
 #define SQLITE_CHECKPOINT_BYTES (16U << 20)  /* of WAL: then it is copied into the database */
-#define SQLITE_CHECKPOINT_BYTES_SHORT                                                     \
-    (1U << 20)                            /* where this is much of what the disk has left \
-                                           */
-#define SQLITE_WAL_BYTES_MAX (64U << 20)  /* of its file: then it is cut down */
+#define SQLITE_CHECKPOINT_BYTES_SHORT                                                    \
+    (1U << 20)                           /* where this is much of what the disk has left \
+                                          */
+#define SQLITE_WAL_BYTES_MAX (64U << 20) /* of its file: then it is cut down */
+#define SQLITE_WAL_BYTES_KEPT                                                                    \
+    (16ULL << 20) /* of disk, kept for it: between checkpoints it comes to that anyway, and on a \
+                     full disk it takes the deletions and what then fills the freed pages */
+#define SQLITE_WAL_SHARE 4U /* of what is free, at most this part */
+#define SQLITE_WAL_BYTES_LEAST \
+    (2ULL                      \
+     << 20) /* but this in any case: the deletions of some commits, the way out of a full disk */
 #define SQLITE_VALUE_BYTES_MAX (1U << 30) /* SQLite's own limit of a blob */
 #endif
