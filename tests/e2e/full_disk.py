@@ -1,6 +1,6 @@
 """A full disk is not fatal: a small ext4 on a loop device fills under load, writes are refused with the reason, reads go
-on, nothing acknowledged is lost, it starts again there, and writes are taken again when a compaction has freed pages (LMDB) or
-when space returns, without a restart."""
+on, nothing acknowledged is lost, it starts again there, and writes are taken again when a compaction has freed pages, time and
+again, and when space returns, without a restart."""
 import json
 import os
 import subprocess
@@ -12,6 +12,7 @@ import lib
 DISK_MIB = 64
 BALLAST_MIB = 24
 FILL_ROUNDS_MAX = 50
+COMPACTIONS = 2  # the second comes to files that the first has shaped
 REASON = "no space left on this member's disk"
 SAID_FULL = b"the disk is full: writes are refused"
 SAID_ROOM = b"the disk has room again"
@@ -105,11 +106,11 @@ def try_backend(args, checks, backend):
         server.kill()
         server.start()
         check_all(args, checks, server, state, f"{backend}: all is there after a crash while full")
-        compact(server)
-        if backend == "lmdb":  # SQLite's log may need disk before it can free any
+        for _ in range(COMPACTIONS):
+            compact(server)
             wait_for_writes(args, checks, server, state, f"{backend}: writes again after a compaction")
-        check_all(args, checks, server, state, f"{backend}: all is there after a compaction")
-        checks.check(REASON in fill(args, checks, server, state), f"{backend}: full again")
+            check_all(args, checks, server, state, f"{backend}: all is there after a compaction")
+            checks.check(REASON in fill(args, checks, server, state), f"{backend}: full again")
         disk.give_back()
         wait_for_writes(args, checks, server, state, f"{backend}: writes again after space returned")
         check_all(args, checks, server, state, f"{backend}: all is there after space returned")
@@ -125,14 +126,16 @@ def try_backend(args, checks, backend):
 
 def main():
     parser = lib.arguments(__doc__, cleat="build/release/server/cleat", load="build/release/tests/e2e/crash_load")
+    parser.add_argument("--runs", type=int, default=1, help="on a new disk each, for each backend")
     args = parser.parse_args()
     if os.geteuid() != 0:
         lib.skip("only root can mount a loop device")
     lib.need_program("mkfs.ext4")
     lib.need_program("etcdctl")
     checks = lib.Checks()
-    for backend in ("lmdb", "sqlite"):
-        try_backend(args, checks, backend)
+    for _ in range(args.runs):
+        for backend in ("lmdb", "sqlite"):
+            try_backend(args, checks, backend)
     checks.done()
 
 
