@@ -25,8 +25,11 @@
 struct writer {
     struct load *load;
     uint32_t number;
-    uint64_t acked, sent; /* sequence numbers; 0: none */
-    int64_t revision;     /* of the newest acknowledged write */
+    /* Sequence numbers; 0: none. What was sent and never answered may come true much later, when a
+     * full disk has room again: sent is the highest ever. */
+    uint64_t acked, sent;
+    uint64_t at;      /* in flight */
+    int64_t revision; /* of the newest acknowledged write */
 };
 
 struct load {
@@ -93,7 +96,7 @@ static void send_next(struct writer *w);
 static int64_t revision_of(const struct writer *w, struct slice body)
 {
     int64_t revision = 0;
-    if (w->sent % PAIR_EVERY == 0) {
+    if (w->at % PAIR_EVERY == 0) {
         Etcdserverpb__TxnResponse *r =
             etcdserverpb__txn_response__unpack(NULL, body.len, body.data);
         revision = r != NULL && r->header != NULL ? r->header->revision : 0;
@@ -121,7 +124,7 @@ static void on_reply(void *context, const struct client_reply *reply)
         return;
     }
     w->revision = revision_of(w, reply->body);
-    w->acked = w->sent;
+    w->acked = w->at;
     w->load->acked_count++;
     if (w->load->stop) {
         w->load->running--;
@@ -143,20 +146,21 @@ static void start(struct writer *w, const char *method, uint8_t *body, size_t si
 
 static void send_next(struct writer *w)
 {
-    w->sent++;
+    w->at++;
+    w->sent = w->at > w->sent ? w->at : w->sent;
     char key[64], other[64];
     static char value[VALUE_BYTES_MAX + 1]; /* one thread sends */
     static uint8_t body[REQUEST_BYTES_MAX];
     memset(value, '.', w->load->value_bytes);
     value[w->load->value_bytes] = '\0';
-    int length = snprintf(value, sizeof(value), "%" PRIu64, w->sent);
+    int length = snprintf(value, sizeof(value), "%" PRIu64, w->at);
     value[length] = '.';
     snprintf(key, sizeof(key), "crash/a/%03u", w->number);
     snprintf(other, sizeof(other), "crash/b/%03u", w->number);
     Etcdserverpb__PutRequest put = ETCDSERVERPB__PUT_REQUEST__INIT;
     put.key = bytes_of(key);
     put.value = bytes_of(value);
-    if (w->sent % PAIR_EVERY != 0) {
+    if (w->at % PAIR_EVERY != 0) {
         start(w, "/etcdserverpb.KV/Put", body, etcdserverpb__put_request__pack(&put, body));
         return;
     }
@@ -180,8 +184,12 @@ static int run_writers(struct load *load, const struct settings *settings)
     load->value_bytes = settings->value_bytes;
     for (uint32_t i = 0; i < load->writers_count; i++) {
         struct writer *w = &load->writers[i];
-        *w = (struct writer){
-            .load = load, .number = i, .acked = w->acked, .sent = w->sent, .revision = w->revision};
+        *w = (struct writer){.load = load,
+                             .number = i,
+                             .acked = w->acked,
+                             .sent = w->sent,
+                             .at = w->acked,
+                             .revision = w->revision};
         load->running++;
         send_next(w);
     }
@@ -296,8 +304,7 @@ static int check(struct load *load, const struct settings *settings)
         struct writer *w = &load->writers[i];
         w->number = i;
         faults += check_writer(w, &found[i], revision);
-        w->sent = found[i].a; /* what the next round goes on from */
-        w->acked = found[i].a;
+        w->acked = found[i].a; /* what the next round goes on from */
         w->revision = found[i].a_revision;
     }
     free(found);
