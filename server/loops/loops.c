@@ -201,3 +201,24 @@ void loops_seal(struct loops *loops)
     atomic_store_explicit(&loops->seal_wanted, true, memory_order_release);
     loops_wake(loops, ACTOR_APPLIER);
 }
+
+/* ---- changes of the configuration and hand-overs: not served yet ---- */
+void loops_propose_conf_change(struct loops *loops, struct conf_proposal *proposal)
+{
+    (void)loops;
+    raft_payload_unref(proposal->payload);
+    proposal->payload = NULL;
+    proposal->done(proposal, API_NOT_CAPABLE);
+}
+
+void loops_transfer_leadership(struct loops *loops, struct transfer_request *transfer)
+{
+    (void)loops;
+    transfer->done(transfer, API_NOT_CAPABLE);
+}
+
+void loops_get_progress(struct loops *loops, struct progress_request *progress)
+{
+    (void)loops;
+    progress->done(progress, API_NOT_CAPABLE, /* match= */ 0, /* leader_match= */ 0);
+}

@@ -1,4 +1,5 @@
-/* server/services/cluster.c - MemberList. */
+/* server/services/cluster.c - the Cluster service, and MemberList; what changes members is in
+ * member_changes.c. */
 #include "server/services/services_private.h"
 #include "server/state/machine.h"
 
@@ -17,9 +18,9 @@ static const struct wire_slot request_slots[] = {
     {WIRE_SLOT_BOOL, offsetof(struct member_list_request, linearizable)},
 };
 
-static void put_member(struct wire_out *out, const struct member_row *row)
+void put_member(struct wire_out *out, uint32_t field, const struct member_row *row)
 {
-    size_t body = wire_open(out, FIELD_MEMBERS);
+    size_t body = wire_open(out, field);
     wire_put_varint(out, FIELD_ID, row->id);
     if (row->name.len > 0)
         wire_put_bytes(out, FIELD_NAME, row->name);
@@ -31,6 +32,12 @@ static void put_member(struct wire_out *out, const struct member_row *row)
     wire_close(out, body);
 }
 
+void put_members(struct wire_out *out, uint32_t field, const struct members *members)
+{
+    for (uint32_t i = 0; i < members_count(members); i++)
+        put_member(out, field, members_at(members, i));
+}
+
 static void answer_member_list(struct rpc_call *call)
 {
     const struct services *services = call->service;
@@ -39,8 +46,7 @@ static void answer_member_list(struct rpc_call *call)
     struct wire_out out;
     wire_out_init(&out, call->arena, /* gap= */ 0);
     wire_put_header(&out, &header);
-    for (uint32_t i = 0; i < members_count(members); i++)
-        put_member(&out, members_at(members, i));
+    put_members(&out, FIELD_MEMBERS, members);
     members_unref(members);
     finish_message(call, &out);
 }
@@ -79,6 +85,10 @@ static void on_member_list(struct rpc_call *call)
 }
 
 static const struct rpc_method methods[] = {
+    {.path = "/etcdserverpb.Cluster/MemberAdd", .on_call = on_member_add},
+    {.path = "/etcdserverpb.Cluster/MemberRemove", .on_call = on_member_remove},
+    {.path = "/etcdserverpb.Cluster/MemberUpdate", .on_call = on_member_update},
+    {.path = "/etcdserverpb.Cluster/MemberPromote", .on_call = on_member_promote},
     {.path = "/etcdserverpb.Cluster/MemberList", .on_call = on_member_list},
 };
 const struct rpc_service cluster_service = {.methods = methods,

@@ -22,7 +22,7 @@ static void write_done(struct proposal *proposal, enum api_error error, struct s
 
 /* The request goes into the entry as it came: whatever the decoder lets pass, etcd's decoder reads
  * the same way. */
-static void propose(struct rpc_call *call, enum internal_field field)
+void propose_message(struct rpc_call *call, enum internal_field field)
 {
     struct services *services = call->service;
     struct loops *loops = services->options.loops;
@@ -65,7 +65,7 @@ static void on_put(struct rpc_call *call)
     if (error != API_OK)
         finish_error(call, error);
     else
-        propose(call, INTERNAL_PUT);
+        propose_message(call, INTERNAL_PUT);
 }
 
 static void on_delete_range(struct rpc_call *call)
@@ -79,7 +79,7 @@ static void on_delete_range(struct rpc_call *call)
     if (error != API_OK)
         finish_error(call, error);
     else
-        propose(call, INTERNAL_DELETE_RANGE);
+        propose_message(call, INTERNAL_DELETE_RANGE);
 }
 
 static void on_compact(struct rpc_call *call)
@@ -91,7 +91,7 @@ static void on_compact(struct rpc_call *call)
     if (error != API_OK)
         finish_error(call, error);
     else
-        propose(call, INTERNAL_COMPACTION);
+        propose_message(call, INTERNAL_COMPACTION);
 }
 
 /* ---- reads ---- */
@@ -216,6 +216,8 @@ static void on_range(struct rpc_call *call)
     }
     struct kv_range *range = &range_call->range;
     enum api_error error = decoded(kv_range_decode(call->message, range));
+    if (error == API_OK && !range->serializable && is_learner(call->service))
+        error = API_LEARNER_NOT_SUPPORTED;
     if (error == API_OK)
         error = check_range(range);
     if (error != API_OK)
@@ -258,7 +260,7 @@ static void on_txn(struct rpc_call *call)
     else if (read_only)
         read_txn(call, txn_call);
     else
-        propose(call, INTERNAL_TXN);
+        propose_message(call, INTERNAL_TXN);
 }
 
 static const struct rpc_method methods[] = {

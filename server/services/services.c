@@ -24,12 +24,20 @@ enum status services_new(const struct services_options *options, struct services
         services->table[i] = *all[i];
         services->table[i].service = services;
     }
+    enum status st = gates_init(services);
+    if (st != ST_OK) {
+        services_free(services);
+        return st;
+    }
     *out = services;
     return ST_OK;
 }
 
 void services_free(struct services *services)
 {
+    if (services == NULL)
+        return;
+    gates_deinit(services);
     free(services);
 }
 
@@ -47,6 +55,12 @@ void finish_message(struct rpc_call *call, const struct wire_out *out)
         finish_error(call, api_error_of(st));
     else
         rpc_finish(call, RPC_OK, NULL, message);
+}
+
+void finish_message_later(struct rpc_call *call, const struct wire_out *out)
+{
+    struct slice message = SLICE_EMPTY;
+    finish_later(call, api_error_of(wire_out_finish(out, &message)), message);
 }
 
 struct response_header header_now(const struct services *services, int64_t revision)

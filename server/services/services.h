@@ -5,15 +5,49 @@
 #define SERVER_SERVICES_SERVICES_H
 #include "base/clock.h"
 #include "base/status.h"
+#include "server/loops/request.h"
 #include "server/rpc/rpc.h"
+#include "server/state/error.h"
 
 #include <stdint.h>
 
-struct loops;
 struct machine;
 struct mvcc;
 struct store;
 struct services;
+
+/* A learner is to become a voter: asked for by a client, or by a member that forwards a client's
+ * call. Owned by the caller until done, which runs on any thread and must not block. Only the
+ * leader can say yes: elsewhere the error is API_NOT_LEADER. */
+struct promotion {
+    raft_id id;
+    uint64_t deadline_ns; /* monotonic */
+    void (*done)(struct promotion *promotion, enum api_error error);
+    /* The services'. */
+    struct services *services;
+    struct progress_request progress;
+    struct conf_proposal proposal;
+};
+
+/* A promotion on its way to the leader: POST /members/promote/<id in decimal> to its peer URLs, one
+ * after another and again, until it says yes or no or the deadline has passed. */
+struct promotion_forward {
+    raft_id id;
+    uint64_t deadline_ns;
+    /* Once, any thread. API_OK: members is the JSON of the answer, borrowed for the call. */
+    void (*done)(struct promotion_forward *forward, enum api_error error, struct slice members);
+    struct inbox_node node; /* for whoever forwards */
+};
+
+/* What the services ask of the way to the other members. Any thread, never blocks. */
+struct services_peers {
+    /* Since when (monotonic) messages flow to and from a member; 0: they do not. NULL: nobody is
+     * connected. */
+    uint64_t (*active_since_ns)(void *context, raft_id id);
+    /* Takes forward until its done. NULL: API_NO_LEADER. */
+    void (*forward_promotion)(void *context, struct promotion_forward *forward);
+    void *context;
+};
 
 struct services_options {
     struct loops *loops; /* everything here is borrowed and outlives the services */
@@ -29,6 +63,8 @@ struct services_options {
     /* Of this machine; while the store outgrows half of it, no read runs on a poller. 0: not known.
      */
     uint64_t memory_bytes;
+    bool strict_reconfig; /* --strict-reconfig-check */
+    struct services_peers peers;
     /* Whether this member's disks take writes: ST_OK, ST_NO_SPACE, or a fatal status. Any thread,
      * never blocks. NULL: the store's health alone. */
     enum status (*health)(void *context);
@@ -42,4 +78,12 @@ void services_free(struct services *services); /* no call may be open; NULL is f
 /* What is to be registered with a transport: every method of etcd 3.5, those not served yet too
  * (they say so). Borrowed from services. */
 const struct rpc_service *services_table(const struct services *services, uint32_t *count_out);
+
+/* For the peer port's POST /members/promote/<id>. Any thread. */
+void services_promote(struct services *services, struct promotion *promotion);
+/* How a promotion's end is told over the peer port: HTTP's status, and the text of an error. */
+uint32_t promotion_http_status(enum api_error error, const char **text_out);
+/* And read there; API_LEADER_CHANGED stands for everything that is neither yes nor no: ask again.
+ */
+enum api_error promotion_error_of(uint32_t http_status, struct slice body);
 #endif

@@ -4,6 +4,8 @@
 #include "server/loops/request.h"
 #include "server/services/services.h"
 #include "server/state/error.h"
+#include "server/state/kv_request.h"
+#include "server/state/members.h"
 #include "server/state/wire.h"
 
 #include <stdatomic.h>
@@ -28,7 +30,9 @@ struct store_figures {
 struct services {
     struct services_options options;
     struct store_figures figures;
-    struct rpc_service table[SERVICES_COUNT];
+    struct rpc_service table[SERVICES_COUNT]; /* of the methods as they are registered: */
+    struct rpc_method *gates;                 /* each is first looked at by gate.c, */
+    const struct rpc_method **inner;          /* and then does what the one here does */
 };
 
 #define METHODS_OF(array) ((uint32_t)(sizeof(array) / sizeof((array)[0])))
@@ -47,13 +51,32 @@ static inline void finish_later(struct rpc_call *call, enum api_error error, str
     rpc_finish_later(call, (enum rpc_code)api_error_code(error), api_error_text(error), response);
 }
 
-/* Answers with what was written to out. */
+/* Answers with what was written to out; later: from a callback of an actor. */
 void finish_message(struct rpc_call *call, const struct wire_out *out);
+void finish_message_later(struct rpc_call *call, const struct wire_out *out);
 
 /* Header as of now; revision is the caller's (0 where etcd leaves it out). */
 struct response_header header_now(const struct services *services, int64_t revision);
 int64_t current_revision(const struct services *services);
 uint64_t request_deadline_ns(const struct services *services);
+
+/* Wraps the call's message as it is into an entry, proposes it, and answers with what apply says.
+ */
+void propose_message(struct rpc_call *call, enum internal_field field);
+
+/* ---- gate.c: what is refused whatever the method says ---- */
+CHECKED enum status gates_init(struct services *services);
+void gates_deinit(struct services *services);
+/* A learner serves Status, Snapshot and serializable ranges only. */
+bool is_learner(const struct services *services);
+
+/* ---- cluster.c and member_changes.c ---- */
+void put_members(struct wire_out *out, uint32_t field, const struct members *members);
+void put_member(struct wire_out *out, uint32_t field, const struct member_row *row);
+void on_member_add(struct rpc_call *call);
+void on_member_remove(struct rpc_call *call);
+void on_member_update(struct rpc_call *call);
+void on_member_promote(struct rpc_call *call);
 
 /* admit.c: may a write that adds cost bytes be taken? API_OK, API_NO_SPACE (quota), API_DISK_FULL,
  * API_STOPPED (the member is broken and about to stop). */

@@ -1,10 +1,6 @@
-/* The RPC methods, over a state machine in memory, with actors that answer on the spot. */
-#include "base/assert.h"
-#include "server/loops/request.h"
-#include "server/services/services.h"
+/* The RPC methods of keys and values, and what all methods share. */
 #include "server/state/conf_state.h"
-#include "tests/fakes/backend_mem.h"
-#include "tests/server_state/harness.h"
+#include "tests/server_services/fixture.h"
 #include "tests/server_state/messages.h"
 
 #include <setjmp.h>
@@ -12,181 +8,6 @@
 #include <stddef.h>
 
 #include <cmocka.h>
-
-/* ---- the actors ---- */
-
-/* Proposals are applied at once; reads get reader slot 1; an error set before is the answer to
- * both. */
-struct loops {
-    struct harness *harness;
-    enum api_error refuse;
-    uint32_t proposals, reads, local_reads;
-    uint64_t ids, deadline_ns;
-};
-
-void loops_propose(struct loops *loops, struct proposal *proposal)
-{
-    loops->proposals++;
-    loops->deadline_ns = proposal->request.deadline_ns;
-    struct machine_result result = {.error = loops->refuse};
-    if (loops->refuse == API_OK)
-        result = harness_apply_data(loops->harness, raft_payload_slice(proposal->payload),
-                                    proposal->request.call->arena);
-    raft_payload_unref(proposal->payload);
-    proposal->done(proposal, result.error, result.response);
-}
-
-void loops_read(struct loops *loops, struct read_request *read)
-{
-    loops->reads++;
-    loops->deadline_ns = read->request.deadline_ns;
-    read->ready(read, loops->refuse, /* reader= */ 1);
-}
-
-void loops_read_local(struct loops *loops, struct read_request *read)
-{
-    loops->local_reads++;
-    read->ready(read, API_OK, /* reader= */ 2);
-}
-
-uint64_t loops_next_id(struct loops *loops)
-{
-    return ++loops->ids;
-}
-
-void loops_get_status(const struct loops *loops, struct loops_status *out)
-{
-    *out = (struct loops_status){.leader = loops->refuse == API_OK ? HARNESS_MEMBER_ID : 0,
-                                 .term = 2,
-                                 .commit = 9,
-                                 .applied = 8};
-}
-
-/* ---- a call and its end ---- */
-
-struct fake_call {
-    struct rpc_call call;
-    struct arena arena;
-    uint32_t finished;
-    bool later;
-    enum rpc_code code;
-    char text[256];
-    struct slice message;
-};
-
-static void note_finish(struct rpc_call *call, enum rpc_code code, const char *text,
-                        struct slice message)
-{
-    struct fake_call *fake = CONTAINER_OF(call, struct fake_call, call);
-    fake->finished++;
-    fake->code = code;
-    fake->message = message;
-    snprintf(fake->text, sizeof(fake->text), "%s", text == NULL ? "" : text);
-}
-
-static void note_finish_later(struct rpc_call *call, enum rpc_code code, const char *text,
-                              struct slice message)
-{
-    note_finish(call, code, text, message);
-    CONTAINER_OF(call, struct fake_call, call)->later = true;
-}
-
-static const struct rpc_transport transport = {.finish = note_finish,
-                                               .finish_later = note_finish_later};
-
-struct fixture {
-    struct harness harness;
-    struct loops loops;
-    struct services *services;
-    enum status health;
-    struct fake_call call;
-};
-
-static enum status fake_health(void *context)
-{
-    return ((struct fixture *)context)->health;
-}
-
-static void open_services(struct fixture *f, uint64_t quota_bytes, uint64_t memory_bytes)
-{
-    const struct services_options options = {.loops = &f->loops,
-                                             .machine = f->harness.machine,
-                                             .mvcc = f->harness.mvcc,
-                                             .store = f->harness.store,
-                                             .clock = &f->harness.clock,
-                                             .api_version = "3.5.15",
-                                             .request_timeout_ns = 7 * NS_PER_S,
-                                             .request_bytes_max = 1536U << 10,
-                                             .txn_ops_max = 128,
-                                             .quota_bytes = quota_bytes,
-                                             .memory_bytes = memory_bytes,
-                                             .health = fake_health,
-                                             .health_context = f};
-    services_free(f->services);
-    assert_int_equal(services_new(&options, &f->services), ST_OK);
-}
-
-static int setup(void **state)
-{
-    static struct fixture fixture;
-    fixture = (struct fixture){0};
-    harness_init(&fixture.harness);
-    fixture.loops.harness = &fixture.harness;
-    open_services(&fixture, 0, 0);
-    *state = &fixture;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-    arena_deinit(&f->call.arena);
-    services_free(f->services);
-    harness_deinit(&f->harness);
-    return 0;
-}
-
-static const struct rpc_method *find_method(const struct fixture *f, const char *path,
-                                            void **service_out)
-{
-    uint32_t count;
-    const struct rpc_service *table = services_table(f->services, &count);
-    for (uint32_t i = 0; i < count; i++) {
-        for (uint32_t j = 0; j < table[i].methods_count; j++) {
-            *service_out = table[i].service;
-            if (strcmp(table[i].methods[j].path, path) == 0)
-                return &table[i].methods[j];
-        }
-    }
-    fail_msg("no method %s", path);
-    return NULL;
-}
-
-/* Calls a method and sees that it is answered exactly once. */
-static struct fake_call *call(struct fixture *f, const char *path, struct slice message)
-{
-    arena_deinit(&f->call.arena);
-    f->call = (struct fake_call){0};
-    arena_init(&f->call.arena, 64U << 20);
-    struct rpc_call *c = &f->call.call;
-    c->transport = &transport;
-    c->arena = &f->call.arena;
-    c->message = message;
-    c->poller = 0;
-    c->method = find_method(f, path, &c->service);
-    if (c->method->on_message != NULL)
-        c->method->on_message(c, message);
-    else
-        c->method->on_call(c);
-    assert_int_equal(f->call.finished, 1);
-    return &f->call;
-}
-
-static void assert_error(const struct fake_call *got, enum api_error error)
-{
-    assert_string_equal(got->text, api_error_text(error));
-    assert_int_equal(got->code, api_error_code(error));
-}
 
 #define RANGE "/etcdserverpb.KV/Range"
 #define PUT "/etcdserverpb.KV/Put"
@@ -197,17 +18,6 @@ static void assert_error(const struct fake_call *got, enum api_error error)
 static struct fake_call *put(struct fixture *f, const struct kv_put *request)
 {
     return call(f, PUT, encode_put(&f->harness.arena, request));
-}
-
-/* Decodes into the harness' arena. */
-static const void *decode(struct fixture *f, const ProtobufCMessageDescriptor *descriptor)
-{
-    assert_int_equal(f->call.code, RPC_OK);
-    ProtobufCAllocator allocator = harness_allocator(&f->harness.arena);
-    const void *message = protobuf_c_message_unpack(descriptor, &allocator, f->call.message.len,
-                                                    f->call.message.data);
-    assert_non_null(message);
-    return message;
 }
 
 /* ---- writes ---- */
@@ -529,31 +339,29 @@ static void test_no_method_is_registered_twice(void **state)
     assert_int_equal(methods, 50);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_put_is_proposed_and_answered_later),
-        TEST(test_put_is_refused_before_it_is_proposed),
-        TEST(test_write_is_limited_by_its_entry),
-        TEST(test_delete_and_compact_are_proposed),
-        TEST(test_write_passes_on_what_the_actors_say),
-        TEST(test_quota_refuses_what_costs),
-        TEST(test_quota_counts_what_was_admitted_since_it_looked),
-        TEST(test_full_disk_refuses_what_costs),
-        TEST(test_range_waits_for_its_round_unless_serializable),
-        TEST(test_range_of_many_keys_leaves_the_poller),
-        TEST(test_reads_leave_the_poller_when_the_store_outgrows_memory),
-        TEST(test_range_errors),
-        TEST(test_txn_takes_the_way_of_its_operations),
-        TEST(test_txn_errors),
-        TEST(test_status_tells_how_the_member_is),
-        TEST(test_member_list_leaves_the_revision_out),
-        TEST(test_auth_is_off),
-        TEST(test_health_of_the_server_is_serving),
-        TEST(test_what_is_missing_says_its_name),
-        TEST(test_no_method_is_registered_twice),
+        FIXTURE_TEST(test_put_is_proposed_and_answered_later),
+        FIXTURE_TEST(test_put_is_refused_before_it_is_proposed),
+        FIXTURE_TEST(test_write_is_limited_by_its_entry),
+        FIXTURE_TEST(test_delete_and_compact_are_proposed),
+        FIXTURE_TEST(test_write_passes_on_what_the_actors_say),
+        FIXTURE_TEST(test_quota_refuses_what_costs),
+        FIXTURE_TEST(test_quota_counts_what_was_admitted_since_it_looked),
+        FIXTURE_TEST(test_full_disk_refuses_what_costs),
+        FIXTURE_TEST(test_range_waits_for_its_round_unless_serializable),
+        FIXTURE_TEST(test_range_of_many_keys_leaves_the_poller),
+        FIXTURE_TEST(test_reads_leave_the_poller_when_the_store_outgrows_memory),
+        FIXTURE_TEST(test_range_errors),
+        FIXTURE_TEST(test_txn_takes_the_way_of_its_operations),
+        FIXTURE_TEST(test_txn_errors),
+        FIXTURE_TEST(test_status_tells_how_the_member_is),
+        FIXTURE_TEST(test_member_list_leaves_the_revision_out),
+        FIXTURE_TEST(test_auth_is_off),
+        FIXTURE_TEST(test_health_of_the_server_is_serving),
+        FIXTURE_TEST(test_what_is_missing_says_its_name),
+        FIXTURE_TEST(test_no_method_is_registered_twice),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,95 @@
+/* server/services/gate.c - what is looked at before any method: a learner serves almost nothing,
+ * and a client may ask to be refused at once where there is no leader. */
+#include "server/services/services_private.h"
+
+#include <stdlib.h>
+
+bool is_learner(const struct services *services)
+{
+    struct loops_status status;
+    loops_get_status(services->options.loops, &status);
+    return status.is_learner;
+}
+
+/* KV/Range looks for itself whether it is serializable. */
+static bool learner_serves(const struct rpc_method *method)
+{
+    static const char *const paths[] = {"/etcdserverpb.KV/Range",
+                                        "/etcdserverpb.Maintenance/Status",
+                                        "/etcdserverpb.Maintenance/Snapshot"};
+    for (uint32_t i = 0; i < METHODS_OF(paths); i++) {
+        if (strcmp(method->path, paths[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
+static bool wants_leader(const struct rpc_call *call)
+{
+    struct slice value;
+    return rpc_metadata_get(call, "hasleader", &value) == ST_OK && slice_eq(value, SLICE("true"));
+}
+
+static enum api_error judge(const struct rpc_call *call)
+{
+    const struct services *services = call->service;
+    struct loops_status status;
+    loops_get_status(services->options.loops, &status);
+    if (status.is_learner && !learner_serves(call->method))
+        return API_LEARNER_NOT_SUPPORTED;
+    return status.leader == 0 && wants_leader(call) ? API_NO_LEADER : API_OK;
+}
+
+static const struct rpc_method *inner_of(const struct rpc_call *call)
+{
+    const struct services *services = call->service;
+    return services->inner[call->method - services->gates];
+}
+
+static void gate_call(struct rpc_call *call)
+{
+    enum api_error error = judge(call);
+    if (error != API_OK)
+        finish_error(call, error);
+    else
+        inner_of(call)->on_call(call);
+}
+
+static void gate_message(struct rpc_call *call, struct slice message)
+{
+    enum api_error error = judge(call);
+    if (error != API_OK)
+        finish_error(call, error);
+    else
+        inner_of(call)->on_message(call, message);
+}
+
+enum status gates_init(struct services *services)
+{
+    uint32_t count = 0, next = 0;
+    for (uint32_t i = 0; i < SERVICES_COUNT; i++)
+        count += services->table[i].methods_count;
+    services->gates = calloc(count, sizeof(services->gates[0]));
+    services->inner = calloc(count, sizeof(services->inner[0]));
+    if (services->gates == NULL || services->inner == NULL)
+        return ST_NO_MEMORY;
+    for (uint32_t i = 0; i < SERVICES_COUNT; i++) {
+        struct rpc_service *service = &services->table[i];
+        const struct rpc_method *methods = service->methods;
+        service->methods = &services->gates[next];
+        for (uint32_t j = 0; j < service->methods_count; j++, next++) {
+            struct rpc_method *gate = &services->gates[next];
+            services->inner[next] = &methods[j];
+            *gate = methods[j];
+            gate->on_call = methods[j].on_call == NULL ? NULL : gate_call;
+            gate->on_message = methods[j].on_message == NULL ? NULL : gate_message;
+        }
+    }
+    return ST_OK;
+}
+
+void gates_deinit(struct services *services)
+{
+    free(services->gates);
+    free(services->inner);
+}

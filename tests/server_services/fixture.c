@@ -1,0 +1,230 @@
+#include "tests/server_services/fixture.h"
+
+#include "base/assert.h"
+#include "base/list.h"
+#include "tests/fakes/backend_mem.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+/* ---- the actors ---- */
+
+void loops_propose(struct loops *loops, struct proposal *proposal)
+{
+    loops->proposals++;
+    loops->deadline_ns = proposal->request.deadline_ns;
+    struct machine_result result = {.error = loops->refuse};
+    if (loops->refuse == API_OK)
+        result = harness_apply_data(loops->harness, raft_payload_slice(proposal->payload),
+                                    proposal->request.call->arena);
+    raft_payload_unref(proposal->payload);
+    proposal->done(proposal, result.error, result.response);
+}
+
+void loops_read(struct loops *loops, struct read_request *read)
+{
+    loops->reads++;
+    loops->deadline_ns = read->request.deadline_ns;
+    read->ready(read, loops->refuse, /* reader= */ 1);
+}
+
+void loops_read_local(struct loops *loops, struct read_request *read)
+{
+    loops->local_reads++;
+    read->ready(read, API_OK, /* reader= */ 2);
+}
+
+/* Changes are applied at once. */
+void loops_propose_conf_change(struct loops *loops, struct conf_proposal *proposal)
+{
+    struct harness *h = loops->harness;
+    struct raft_entry entry = {.term = h->term,
+                               .index = ++h->index,
+                               .type = RAFT_ENTRY_CONF_CHANGE,
+                               .payload = proposal->payload};
+    struct slice bytes;
+    struct machine_result result;
+    loops->changes++;
+    assert_int_equal(machine_check_conf_change(h->machine, &entry, &bytes, &result), ST_OK);
+    assert_int_equal(result.request_id, proposal->id);
+    const struct raft_conf_state conf_state = {.voters = {1}, .voters_count = 1};
+    assert_int_equal(machine_end_conf_change(h->machine, &entry, &conf_state), ST_OK);
+    raft_payload_unref(proposal->payload);
+    proposal->done(proposal, result.error);
+}
+
+void loops_transfer_leadership(struct loops *loops, struct transfer_request *transfer)
+{
+    loops->transfers++;
+    loops->transferee = transfer->target;
+    loops->deadline_ns = transfer->request.deadline_ns;
+    transfer->done(transfer, loops->refuse);
+}
+
+void loops_get_progress(struct loops *loops, struct progress_request *progress)
+{
+    struct members *members = machine_members(loops->harness->machine);
+    enum api_error error = loops->is_follower                            ? API_NOT_LEADER
+                           : members_find(members, progress->id) == NULL ? API_MEMBER_NOT_FOUND
+                                                                         : API_OK;
+    members_unref(members);
+    progress->done(progress, error, loops->match, loops->leader_match);
+}
+
+uint64_t loops_next_id(struct loops *loops)
+{
+    return ++loops->ids;
+}
+
+void loops_get_status(const struct loops *loops, struct loops_status *out)
+{
+    *out = (struct loops_status){.leader = loops->refuse == API_OK ? HARNESS_MEMBER_ID : 0,
+                                 .term = 2,
+                                 .commit = 9,
+                                 .applied = 8,
+                                 .is_leader = !loops->is_follower,
+                                 .is_learner = loops->is_learner};
+}
+
+/* ---- a call and its end ---- */
+
+static void note_finish(struct rpc_call *call, enum rpc_code code, const char *text,
+                        struct slice message)
+{
+    struct fake_call *fake = CONTAINER_OF(call, struct fake_call, call);
+    fake->finished++;
+    fake->code = code;
+    fake->message = message;
+    snprintf(fake->text, sizeof(fake->text), "%s", text == NULL ? "" : text);
+}
+
+static void note_finish_later(struct rpc_call *call, enum rpc_code code, const char *text,
+                              struct slice message)
+{
+    note_finish(call, code, text, message);
+    CONTAINER_OF(call, struct fake_call, call)->later = true;
+}
+
+static const struct rpc_transport transport = {.finish = note_finish,
+                                               .finish_later = note_finish_later};
+
+static uint64_t active_since(void *context, raft_id id)
+{
+    const struct fixture *f = context;
+    return f->connections != NULL && id <= strlen(f->connections) && f->connections[id - 1] == '+'
+               ? NS_PER_S
+               : 0;
+}
+
+static void forward_promotion(void *context, struct promotion_forward *forward)
+{
+    struct fixture *f = context;
+    f->forwards++;
+    struct slice members =
+        f->forward_members == NULL ? SLICE_EMPTY : slice_from_str(f->forward_members);
+    forward->done(forward, f->forward_error, members);
+}
+
+static enum status fake_health(void *context)
+{
+    return ((struct fixture *)context)->health;
+}
+
+void open_services(struct fixture *f, uint64_t quota_bytes, uint64_t memory_bytes)
+{
+    const struct services_options options = {.loops = &f->loops,
+                                             .machine = f->harness.machine,
+                                             .mvcc = f->harness.mvcc,
+                                             .store = f->harness.store,
+                                             .clock = &f->harness.clock,
+                                             .api_version = "3.5.15",
+                                             .request_timeout_ns = 7 * NS_PER_S,
+                                             .request_bytes_max = 1536U << 10,
+                                             .txn_ops_max = 128,
+                                             .strict_reconfig = f->strict_reconfig,
+                                             .peers = {.active_since_ns = active_since,
+                                                       .forward_promotion = forward_promotion,
+                                                       .context = f},
+                                             .quota_bytes = quota_bytes,
+                                             .memory_bytes = memory_bytes,
+                                             .health = fake_health,
+                                             .health_context = f};
+    services_free(f->services);
+    assert_int_equal(services_new(&options, &f->services), ST_OK);
+}
+
+int fixture_setup(void **state)
+{
+    static struct fixture fixture;
+    fixture = (struct fixture){0};
+    harness_init(&fixture.harness);
+    fixture.loops.harness = &fixture.harness;
+    open_services(&fixture, 0, 0);
+    *state = &fixture;
+    return 0;
+}
+
+int fixture_teardown(void **state)
+{
+    struct fixture *f = *state;
+    arena_deinit(&f->call.arena);
+    services_free(f->services);
+    harness_deinit(&f->harness);
+    return 0;
+}
+
+const struct rpc_method *find_method(const struct fixture *f, const char *path, void **service_out)
+{
+    uint32_t count;
+    const struct rpc_service *table = services_table(f->services, &count);
+    for (uint32_t i = 0; i < count; i++) {
+        for (uint32_t j = 0; j < table[i].methods_count; j++) {
+            *service_out = table[i].service;
+            if (strcmp(table[i].methods[j].path, path) == 0)
+                return &table[i].methods[j];
+        }
+    }
+    fail_msg("no method %s", path);
+    return NULL;
+}
+
+struct fake_call *call(struct fixture *f, const char *path, struct slice message)
+{
+    arena_deinit(&f->call.arena);
+    f->call = (struct fake_call){0};
+    arena_init(&f->call.arena, 64U << 20);
+    struct rpc_call *c = &f->call.call;
+    c->transport = &transport;
+    c->arena = &f->call.arena;
+    c->message = message;
+    c->poller = 0;
+    c->deadline_ns = UINT64_MAX;
+    c->metadata = &f->metadata;
+    c->metadata_count = f->metadata.key.len > 0;
+    c->method = find_method(f, path, &c->service);
+    if (c->method->on_message != NULL)
+        c->method->on_message(c, message);
+    else
+        c->method->on_call(c);
+    assert_int_equal(f->call.finished, 1);
+    return &f->call;
+}
+
+void assert_error(const struct fake_call *got, enum api_error error)
+{
+    assert_string_equal(got->text, api_error_text(error));
+    assert_int_equal(got->code, api_error_code(error));
+}
+
+const void *decode(struct fixture *f, const ProtobufCMessageDescriptor *descriptor)
+{
+    assert_int_equal(f->call.code, RPC_OK);
+    ProtobufCAllocator allocator = harness_allocator(&f->harness.arena);
+    const void *message = protobuf_c_message_unpack(descriptor, &allocator, f->call.message.len,
+                                                    f->call.message.data);
+    assert_non_null(message);
+    return message;
+}

@@ -1,0 +1,60 @@
+/* tests/server_services/fixture.h - the services over a state machine in memory, with actors that
+ * answer on the spot. */
+#ifndef TESTS_SERVER_SERVICES_FIXTURE_H
+#define TESTS_SERVER_SERVICES_FIXTURE_H
+#include "server/loops/request.h"
+#include "server/rpc/rpc.h"
+#include "server/services/services.h"
+#include "tests/server_state/harness.h"
+
+/* Proposals and changes are applied at once; reads get reader slot 1; an error set before is the
+ * answer to all. */
+struct loops {
+    struct harness *harness;
+    enum api_error refuse;
+    bool is_follower, is_learner;
+    raft_index match, leader_match; /* of any member that is in the table */
+    uint32_t proposals, reads, local_reads, changes, transfers;
+    raft_id transferee;
+    uint64_t ids, deadline_ns;
+};
+
+struct fake_call {
+    struct rpc_call call;
+    struct arena arena;
+    uint32_t finished;
+    bool later;
+    enum rpc_code code;
+    char text[256];
+    struct slice message;
+};
+
+struct fixture {
+    struct harness harness;
+    struct loops loops;
+    struct services *services;
+    enum status health;
+    struct fake_call call;
+    bool strict_reconfig;
+    const char *connections; /* one character for a member, from id 1: '+' connected well */
+    uint32_t forwards;
+    enum api_error forward_error; /* what the leader says to a promotion */
+    const char *forward_members;
+    struct rpc_metadata metadata; /* of the next calls; an empty key: none */
+};
+
+/* (Re)opens them; 0: the default, not known. */
+void open_services(struct fixture *fixture, uint64_t quota_bytes, uint64_t memory_bytes);
+int fixture_setup(void **state);
+int fixture_teardown(void **state);
+
+const struct rpc_method *find_method(const struct fixture *fixture, const char *path,
+                                     void **service_out);
+/* Calls a method and sees that it is answered exactly once. */
+struct fake_call *call(struct fixture *fixture, const char *path, struct slice message);
+void assert_error(const struct fake_call *got, enum api_error error);
+/* Decodes the last answer into the harness' arena. */
+const void *decode(struct fixture *fixture, const ProtobufCMessageDescriptor *descriptor);
+
+#define FIXTURE_TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
+#endif
