@@ -45,8 +45,14 @@ static void on_http1(void *context, int fd, const char *peer, const struct socka
 
 static uint32_t active_alarms(void *context)
 {
-    (void)context;
-    return 0;
+    struct front *front = context;
+    struct machine *machine = member_machine(front->member);
+    uint32_t alarms = 0;
+    if (machine_has_alarm(machine, ALARM_NOSPACE))
+        alarms |= HTTP_ALARM_NOSPACE;
+    if (machine_has_alarm(machine, ALARM_CORRUPT))
+        alarms |= HTTP_ALARM_CORRUPT;
+    return alarms;
 }
 
 static bool has_leader(void *context)

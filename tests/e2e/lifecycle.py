@@ -21,12 +21,10 @@ ROUNDS_OF_EARLY_ENDS = 40 if lib.FULL else 8
 
 UNSERVED = (
     "Watch/Watch", "Lease/LeaseGrant", "Lease/LeaseRevoke", "Lease/LeaseKeepAlive", "Lease/LeaseTimeToLive",
-    "Lease/LeaseLeases", "Cluster/MemberAdd", "Cluster/MemberRemove", "Cluster/MemberUpdate", "Cluster/MemberPromote",
-    "Maintenance/Alarm", "Maintenance/Defragment", "Maintenance/Hash", "Maintenance/HashKV", "Maintenance/Snapshot",
-    "Maintenance/MoveLeader", "Maintenance/Downgrade", "Auth/AuthEnable", "Auth/AuthDisable", "Auth/Authenticate",
-    "Auth/UserAdd", "Auth/UserGet", "Auth/UserList", "Auth/UserDelete", "Auth/UserChangePassword", "Auth/UserGrantRole",
-    "Auth/UserRevokeRole", "Auth/RoleAdd", "Auth/RoleGet", "Auth/RoleList", "Auth/RoleDelete",
-    "Auth/RoleGrantPermission", "Auth/RoleRevokePermission")
+    "Lease/LeaseLeases", "Maintenance/Defragment", "Maintenance/Hash", "Maintenance/Snapshot",
+    "Auth/AuthEnable", "Auth/AuthDisable", "Auth/Authenticate", "Auth/UserAdd", "Auth/UserGet", "Auth/UserList",
+    "Auth/UserDelete", "Auth/UserChangePassword", "Auth/UserGrantRole", "Auth/UserRevokeRole", "Auth/RoleAdd",
+    "Auth/RoleGet", "Auth/RoleList", "Auth/RoleDelete", "Auth/RoleGrantPermission", "Auth/RoleRevokePermission")
 UNSERVED_ELSEWHERE = ("v3lockpb.Lock/Lock", "v3lockpb.Lock/Unlock", "v3electionpb.Election/Campaign",
                       "v3electionpb.Election/Proclaim", "v3electionpb.Election/Leader", "v3electionpb.Election/Observe",
                       "v3electionpb.Election/Resign")
