@@ -18,16 +18,20 @@
 #include "base/bytes.h"
 #include "base/list.h"
 #include "base/minmax.h"
+#include "storage/backend_lmdb_pages.h"
 #include "storage/backend_lmdb_room.h"
 #include "storage/backend_private.h"
 #include "storage/limits.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <lmdb.h>
 #include <stdatomic.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define PRIVATE_DBI BUCKETS_COUNT
+#define FAULTS_BYTES_MAX 65536U /* of a report, REPORT_LINES_MAX lines */
 
 struct lmdb_backend {
     struct backend base;
@@ -589,7 +593,13 @@ static enum status lmdb_check(struct backend *backend, struct buf *out)
     struct lmdb_backend *lmdb = lmdb_of(backend);
     struct fault_report report = {.out = out};
     MDB_txn *txn;
-    enum status st = status_from_lmdb(mdb_txn_begin(lmdb->env, NULL, MDB_RDONLY, &txn));
+    mdb_filehandle_t fd;
+    if (mdb_env_get_fd(lmdb->env, &fd) != MDB_SUCCESS)
+        return ST_IO;
+    enum status st = lmdb_file_check(fd, &report);
+    if (st != ST_OK) /* LMDB itself would follow what is wrong there */
+        return st == ST_CORRUPT ? fault_result(&report) : st;
+    st = status_from_lmdb(mdb_txn_begin(lmdb->env, NULL, MDB_RDONLY, &txn));
     if (st != ST_OK)
         return st;
     for (enum bucket bucket = 0; bucket < BUCKETS_COUNT; bucket++)
@@ -736,6 +746,32 @@ static enum status load_mark_index(struct lmdb_backend *lmdb, const struct backe
     return ST_OK;
 }
 
+static size_t first_line_bytes(const struct buf *text)
+{
+    const uint8_t *end = text->len == 0 ? NULL : memchr(text->data, '\n', text->len);
+    return end == NULL ? text->len : (size_t)(end - text->data);
+}
+
+/* Looks at what opening follows without LMDB, which trusts its file. */
+static enum status look_at_head(const struct backend_options *options)
+{
+    int fd = open(options->path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return open_fails(options, status_from_errno(errno), "%s", strerror(errno));
+    struct buf faults;
+    buf_init(&faults, FAULTS_BYTES_MAX);
+    struct fault_report report = {.out = &faults};
+    enum status st = lmdb_file_check_head(fd, PRIVATE_BUCKET_NAME, &report);
+    close(fd);
+    if (st == ST_CORRUPT)
+        st = open_fails(options, st, "is not an LMDB file, or is damaged: %.*s",
+                        (int)first_line_bytes(&faults), (const char *)faults.data);
+    else if (st != ST_OK)
+        st = open_fails(options, st, "cannot be read: %s", status_str(st));
+    buf_deinit(&faults);
+    return st;
+}
+
 static enum status open_file(struct lmdb_backend *lmdb, const struct backend_options *options)
 {
     struct stat file;
@@ -748,6 +784,10 @@ static enum status open_file(struct lmdb_backend *lmdb, const struct backend_opt
         return open_fails(options, ST_CORRUPT, "is not a file");
     } else if (options->read_only && file.st_size == 0) {
         return open_fails(options, ST_CORRUPT, "is empty");
+    } else {
+        enum status st = look_at_head(options);
+        if (st != ST_OK)
+            return st;
     }
     int rc = open_env_in_some_map(lmdb, options);
     if (rc == MDB_INVALID)

@@ -371,6 +371,143 @@ static void test_backend_read_only_leaves_no_trace(void **state)
     assert_int_equal(before.bytes_hash, after.bytes_hash);
 }
 
+/* ---- damaged pages ---- */
+
+#define DAMAGES_A_PAGE 2U /* of the kinds below, in turn */
+
+/* Opens and checks in a child, so that a signal is a result; true when it was found sound. */
+static bool child_finds_it_sound(bool read_only)
+{
+    pid_t child = fork();
+    if (child == 0) {
+        struct backend *backend;
+        enum status st = try_open(false, read_only, NULL, &backend);
+        if (st == ST_OK) {
+            struct buf report;
+            buf_init(&report, 1 << 20);
+            st = ops->check(backend, &report);
+            if ((st == ST_CORRUPT) != (report.len > 0))
+                st = ST_IO; /* a verdict without words, or words without one */
+            buf_deinit(&report);
+            ops->close(backend);
+        }
+        _exit(st == ST_OK ? 0 : st == ST_CORRUPT ? 1 : 2);
+    }
+    assert_true(child > 0);
+    int how;
+    assert_int_equal(waitpid(child, &how, 0), child);
+    assert_true(WIFEXITED(how)); /* not by a signal */
+    assert_in_range(WEXITSTATUS(how), 0, 1);
+    return WEXITSTATUS(how) == 0;
+}
+
+/* Enough of all kinds of pages: branches, overflow runs, free lists. */
+static void fill_for_damage(void)
+{
+    static uint8_t large[20000];
+    struct backend *backend = must_open(false);
+    for (uint64_t n = 1; n <= 60; n++) {
+        assert_int_equal(write_transaction(backend, n), ST_OK);
+        struct backend_op op = {.kind = BACKEND_PUT,
+                                .bucket = BUCKET_LEASE,
+                                .key = slice_make(&n, n % 3 + 1),
+                                .value = slice_make(large, n * 250)};
+        uint64_t durable;
+        assert_int_equal(ops->apply(backend, &op, 1), ST_OK);
+        assert_int_equal(ops->commit(backend, NULL, false, &durable), ST_OK);
+    }
+    ops->close(backend);
+}
+
+static uint8_t *read_store(size_t *size_out)
+{
+    int fd = open(path, O_RDONLY);
+    struct stat file;
+    assert_int_equal(fstat(fd, &file), 0);
+    *size_out = (size_t)file.st_size;
+    uint8_t *bytes = malloc(*size_out);
+    assert_non_null(bytes);
+    assert_int_equal(pread(fd, bytes, *size_out, 0), (ssize_t)*size_out);
+    close(fd);
+    while (*size_out > 0 && bytes[*size_out - 1] == 0) /* the file is allocated far ahead */
+        (*size_out)--;
+    size_t page_bytes = (size_t)sysconf(_SC_PAGESIZE);
+    *size_out = (*size_out + page_bytes - 1) / page_bytes * page_bytes;
+    return bytes;
+}
+
+enum damage { ZEROED, FLIPPED_HEAD, FLIPPED_NODE, FAR_POINTER, NOISE, DAMAGES_COUNT };
+
+static void damage_page(uint8_t *page, size_t size, enum damage how, struct rng *rng)
+{
+    switch (how) {
+    case ZEROED:
+        memset(page, 0, size);
+        break;
+    case FLIPPED_HEAD:
+        page[rng_below(rng, 32)] ^= (uint8_t)(1U << rng_below(rng, 8));
+        break;
+    case FLIPPED_NODE: { /* where the first node is */
+        size_t at = get_le16(page + 16) % (size - 8);
+        page[at + rng_below(rng, 8)] ^= (uint8_t)(1U << rng_below(rng, 8));
+        break;
+    }
+    case FAR_POINTER:
+        for (size_t at = size - 128; at + 8 <= size; at += 16)
+            put_le64(page + at, 1ULL << 40);
+        break;
+    case NOISE:
+        for (size_t at = 16; at < size; at++)
+            page[at] = (uint8_t)rng_below(rng, 256);
+        break;
+    case DAMAGES_COUNT:
+        break;
+    }
+}
+
+static void test_backend_survives_every_page_damaged(void **state)
+{
+    (void)state;
+    fill_for_damage();
+    size_t size, page_bytes = (size_t)sysconf(_SC_PAGESIZE);
+    uint8_t *bytes = read_store(&size), *page = malloc(page_bytes);
+    struct rng rng;
+    rng_seed(&rng, 11);
+    uint32_t found = 0;
+    assert_true(child_finds_it_sound(true));
+    for (size_t i = 0; i < size / page_bytes * DAMAGES_A_PAGE; i++) {
+        size_t at = i / DAMAGES_A_PAGE * page_bytes;
+        memcpy(page, bytes + at, page_bytes);
+        damage_page(page, page_bytes, (enum damage)(i % DAMAGES_COUNT), &rng);
+        int fd = open(path, O_RDWR);
+        assert_int_equal(pwrite(fd, page, page_bytes, (off_t)at), (ssize_t)page_bytes);
+        found += child_finds_it_sound(true) ? 0 : 1;
+        assert_int_equal(pwrite(fd, bytes + at, page_bytes, (off_t)at), (ssize_t)page_bytes);
+        close(fd);
+    }
+    assert_true(found > size / page_bytes / 2); /* the rest hit free pages, or free bytes */
+    assert_true(child_finds_it_sound(true));
+    free(page);
+    free(bytes);
+}
+
+static void test_backend_survives_a_cut_at_every_page(void **state)
+{
+    (void)state;
+    fill_for_damage();
+    size_t size, page_bytes = (size_t)sysconf(_SC_PAGESIZE);
+    free(read_store(&size));
+    uint32_t found = 0, cuts = 0;
+    for (size_t left = size; left > page_bytes; left -= page_bytes) {
+        assert_int_equal(truncate(path, (off_t)(left - page_bytes)), 0);
+        found += child_finds_it_sound(true) ? 0 : 1;
+        cuts++;
+    }
+    assert_true(found > cuts / 2);
+    assert_int_equal(truncate(path, 100), 0);
+    assert_false(child_finds_it_sound(true));
+}
+
 int main(void)
 {
 #define WITH_FILES(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
@@ -382,12 +519,18 @@ int main(void)
     };
     if (mkdtemp(folder) == NULL)
         return 1;
+    const struct CMUnitTest damaged[] = {
+        WITH_FILES(test_backend_survives_every_page_damaged),
+        WITH_FILES(test_backend_survives_a_cut_at_every_page),
+    };
     const struct backend_ops *const all[] = {backend_lmdb(), backend_sqlite()};
     int failed = 0;
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
         ops = all[i];
         failed += cmocka_run_group_tests_name(ops->name, tests, NULL, NULL);
     }
+    ops = backend_lmdb();
+    failed += cmocka_run_group_tests_name("lmdb, damaged", damaged, NULL, NULL);
     rmdir(folder);
     return failed;
 }
