@@ -6,7 +6,7 @@
 #include "base/minmax.h"
 #include "server/metrics/metrics.h"
 
-#define WRITER_RETRY_NS (200 * NS_PER_MS) /* after "no space": room may have been made */
+#define WRITER_RETRY_NS (200 * NS_PER_MS) /* after a refusal that passes: no space, busy */
 #define CHECKPOINT_BYTES (64ULL << 20)    /* of applied entries between two index checkpoints */
 
 /* When the caller may sync: now, or a commit time after the other one did. */
@@ -37,7 +37,7 @@ uint64_t writer_step(struct loops *loops, uint64_t now_ns)
         return turn_ns;
     bool worked = false;
     enum status st = store_writer_step(store, &worked);
-    if (st == ST_NO_SPACE || st == ST_NO_MEMORY)
+    if (st == ST_NO_SPACE || st == ST_NO_MEMORY || st == ST_BUSY) /* a tool locks it */
         return now_ns + WRITER_RETRY_NS;
     if (st != ST_OK) {
         loops_fail(loops, st, "backend writer");
