@@ -2,11 +2,13 @@
 #include "base/minmax.h"
 #include "storage/mvcc_private.h"
 
-static enum status put_meta_revision(struct mvcc *mvcc, const char *name, int64_t revision)
+#define META_REVISION_BYTES_MAX TOMBSTONE_KEY_BYTES
+
+/* A revision as etcd keeps it in `meta`: a revision key. */
+static struct slice meta_revision(int64_t revision, uint8_t *bytes)
 {
-    uint8_t key[TOMBSTONE_KEY_BYTES];
-    size_t size = revision_key_encode((struct revision){revision, 0}, /* tombstone= */ false, key);
-    return store_put(mvcc->store, BUCKET_META, slice_from_str(name), slice_make(key, size));
+    return slice_make(bytes, revision_key_encode((struct revision){revision, 0},
+                                                 /* tombstone= */ false, bytes));
 }
 
 enum status mvcc_compact(struct mvcc *mvcc, int64_t revision)
@@ -18,7 +20,9 @@ enum status mvcc_compact(struct mvcc *mvcc, int64_t revision)
         return ST_COMPACTED;
     if (revision > current)
         return ST_FUTURE;
-    enum status st = put_meta_revision(mvcc, MVCC_META_SCHEDULED, revision);
+    uint8_t bytes[META_REVISION_BYTES_MAX];
+    enum status st = store_put(mvcc->store, BUCKET_META, SLICE(MVCC_META_SCHEDULED),
+                               meta_revision(revision, bytes));
     if (st != ST_OK)
         return st;
     lock_acquire(mvcc->lock);
@@ -76,7 +80,9 @@ static enum status finish(struct mvcc *mvcc, int64_t compact)
 {
     if (mvcc->finished_revision >= compact || store_forget_pending_count(mvcc->store) > 0)
         return ST_OK;
-    enum status st = put_meta_revision(mvcc, MVCC_META_FINISHED, compact);
+    uint8_t bytes[META_REVISION_BYTES_MAX];
+    enum status st = store_note(mvcc->store, BUCKET_META, SLICE(MVCC_META_FINISHED),
+                                meta_revision(compact, bytes));
     if (st == ST_OK)
         mvcc->finished_revision = compact;
     return st;

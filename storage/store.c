@@ -134,6 +134,16 @@ enum status store_put(struct store *store, enum bucket bucket, struct slice key,
     return change(store, bucket, key, value, /* deleted= */ false);
 }
 
+enum status store_note(struct store *store, enum bucket bucket, struct slice key,
+                       struct slice value)
+{
+    bool in_entry = store->in_entry;
+    enum status st = store_put(store, bucket, key, value);
+    store->in_entry =
+        in_entry; /* or a seal, and a pin, would wait for an entry that may never come */
+    return st;
+}
+
 enum status store_delete(struct store *store, enum bucket bucket, struct slice key)
 {
     return change(store, bucket, key, SLICE_EMPTY, /* deleted= */ true);

@@ -53,6 +53,10 @@ CHECKED enum status store_append(struct store *store, struct revision revision, 
 CHECKED enum status store_put(struct store *store, enum bucket bucket, struct slice key,
                               struct slice value);
 CHECKED enum status store_delete(struct store *store, enum bucket bucket, struct slice key);
+/* store_put() of something that belongs to no entry and holds whatever the next one is: it becomes
+ * durable with them, and no seal waits for it. */
+CHECKED enum status store_note(struct store *store, enum bucket bucket, struct slice key,
+                               struct slice value);
 /* Looks through the generations and then the backend. *value_out is in arena. ST_NOT_FOUND,
  * ST_TOO_BIG (the arena's cap), ST_NO_MEMORY, ST_CORRUPT, ST_IO. */
 CHECKED enum status store_get(struct store *store, enum bucket bucket, struct slice key,

@@ -317,6 +317,29 @@ static void test_mvcc_compaction_waits_for_readers(void **state)
     expect_stored("4.0 ");
 }
 
+/* The end of a compaction is noted between two entries; if none follows, a stopping member still
+ * seals what it has, and a snapshot can be pinned. */
+static void test_mvcc_the_end_of_a_compaction_delays_no_seal(void **state)
+{
+    (void)state;
+    bool more = true;
+    key_space_put(&ks, "a", "1"); /* 2 */
+    key_space_put(&ks, "a", "2"); /* 3 */
+    assert_int_equal(mvcc_compact(ks.mvcc, 3), ST_OK);
+    key_space_end_entry(&ks);
+    while (more || store_forget_pending_count(ks.store) > 0) {
+        assert_int_equal(mvcc_compact_step(ks.mvcc, &more), ST_OK);
+        if (!more)
+            key_space_commit(&ks);
+    }
+    key_space_put(&ks, "b", "1"); /* the last one there is */
+    assert_int_equal(mvcc_compact_step(ks.mvcc, &more), ST_OK);
+    key_space_commit(&ks);
+    struct store_stat stat;
+    assert_int_equal(store_get_stat(ks.store, &stat), ST_OK);
+    assert_int_equal(stat.committed_index, ks.index);
+}
+
 /* Read from the disk: numbers above it would overflow. */
 static void test_mvcc_does_not_open_with_a_compact_revision_out_of_bounds(void **state)
 {
@@ -654,6 +677,7 @@ int main(void)
         CASE(test_mvcc_compact_keeps_what_its_revision_shows),
         CASE(test_mvcc_keeps_a_tombstone_at_the_compact_revision),
         CASE(test_mvcc_compaction_waits_for_readers),
+        CASE(test_mvcc_the_end_of_a_compaction_delays_no_seal),
         CASE(test_mvcc_does_not_open_with_a_compact_revision_out_of_bounds),
         CASE(test_mvcc_resumes_a_compaction_after_a_restart),
         CASE(test_mvcc_revision_survives_when_all_is_compacted),
