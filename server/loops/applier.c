@@ -42,7 +42,7 @@ static void release_reads(struct applier *a)
     raft_index applied = atomic_load_explicit(&a->loops->applied_index, memory_order_relaxed);
     struct inbox_node *chain = NULL, **tail = &chain;
     uint64_t count = 0;
-    while (!list_is_empty(&a->reads) && read_of(a->reads.next)->index <= applied) {
+    while (!list_is_empty(&a->reads) && read_of(a->reads.next)->request.index <= applied) {
         struct read_request *read = read_of(list_pop_front(&a->reads));
         read->request.node.next = NULL;
         *tail = &read->request.node;
@@ -82,14 +82,15 @@ static void release_compactions(struct applier *a)
     while (!list_is_empty(&a->compactions)) {
         struct proposal *proposal =
             CONTAINER_OF(list_pop_front(&a->compactions), struct proposal, request.waiting);
-        loops_proposal_done(a->loops, proposal, proposal->held_error, proposal->held_response);
+        loops_request_done(a->loops, &proposal->request, proposal->held_error,
+                           proposal->held_response);
     }
 }
 
 /* A conf change is decided by the state machine and carried out by the core; apply goes on with the
  * configuration that results. True when the entry is finished. */
 static enum status apply_conf_change(struct applier *a, const struct raft_entry *entry,
-                                     bool *finished_out)
+                                     struct request *waiting, bool *finished_out)
 {
     struct machine *machine = a->loops->options.machine;
     *finished_out = false;
@@ -102,18 +103,24 @@ static enum status apply_conf_change(struct applier *a, const struct raft_entry 
         if (st != ST_OK)
             return st;
         a->barrier.refused = result.error != API_OK;
+        a->barrier_error = result.error;
         inbox_push(&a->loops->consensus.barriers, &a->barrier.node);
     }
     if (!atomic_load_explicit(&a->barrier.answered, memory_order_acquire))
         return ST_OK;
     a->at_barrier = false;
     *finished_out = true;
-    return machine_end_conf_change(machine, entry, &a->barrier.conf_state);
+    enum status st = machine_end_conf_change(machine, entry, &a->barrier.conf_state);
+    if (st == ST_OK && waiting != NULL)
+        loops_request_done(a->loops, waiting, a->barrier_error, SLICE_EMPTY);
+    return st;
 }
 
 static enum status apply_normal(struct applier *a, const struct raft_entry *entry,
-                                struct proposal *proposal)
+                                struct request *waiting)
 {
+    struct proposal *proposal =
+        waiting == NULL ? NULL : CONTAINER_OF(waiting, struct proposal, request);
     bool awaited = proposal != NULL && proposal->request.call != NULL;
     struct machine_result result;
     const struct clock *clock = a->loops->options.clock;
@@ -130,7 +137,7 @@ static enum status apply_normal(struct applier *a, const struct raft_entry *entr
     if (result.wait_for_compaction)
         hold_compaction(a, proposal, &result);
     else
-        loops_proposal_done(a->loops, proposal, result.error, result.response);
+        loops_request_done(a->loops, waiting, result.error, result.response);
     return ST_OK;
 }
 
@@ -143,18 +150,19 @@ static enum status apply_current(struct applier *a, uint32_t *budget, bool *fini
         if (*budget == 0 || store_is_full(a->loops->options.store))
             return ST_OK;
         const struct raft_entry *entry = &apply->entries[a->next_entry];
+        struct request *waiting = a->current->waiting[a->next_entry];
         enum status st;
         if (entry->type == RAFT_ENTRY_NORMAL) {
-            st = apply_normal(a, entry, a->current->proposals[a->next_entry]);
+            st = apply_normal(a, entry, waiting);
         } else {
             bool passed = false;
-            st = apply_conf_change(a, entry, &passed);
+            st = apply_conf_change(a, entry, waiting, &passed);
             if (st == ST_OK && !passed)
                 return ST_OK;
         }
         if (st != ST_OK)
             return st;
-        a->current->proposals[a->next_entry] = NULL;
+        a->current->waiting[a->next_entry] = NULL;
         note_applied(a, entry);
         a->next_entry++;
         (*budget)--;
@@ -180,7 +188,7 @@ static void begin_work(struct applier *a, struct work *work)
 {
     a->current = work;
     a->next_entry = 0;
-    a->answer_now = work->proposals_count <= ANSWERS_NOW_MAX;
+    a->answer_now = work->waiting_count <= ANSWERS_NOW_MAX;
     store_set_durable(a->loops->options.store, work->durable.index, work->durable.term);
     take_reads(a, work);
 }
@@ -247,9 +255,9 @@ uint64_t applier_step(struct applier *a, uint64_t now_ns)
 
 static void drop_work(struct applier *a, struct work *work)
 {
-    for (uint32_t i = 0; work->proposals != NULL && i < work->ready->apply.entries_count; i++) {
-        if (work->proposals[i] != NULL)
-            loops_proposal_done(a->loops, work->proposals[i], API_STOPPED, SLICE_EMPTY);
+    for (uint32_t i = 0; work->waiting != NULL && i < work->ready->apply.entries_count; i++) {
+        if (work->waiting[i] != NULL)
+            loops_request_done(a->loops, work->waiting[i], API_STOPPED, SLICE_EMPTY);
     }
     take_reads(a, work);
     inbox_push(&a->loops->consensus.applied, &work->node);
@@ -264,7 +272,7 @@ void applier_deinit(struct applier *a)
     while (!list_is_empty(&a->compactions)) {
         struct proposal *proposal =
             CONTAINER_OF(list_pop_front(&a->compactions), struct proposal, request.waiting);
-        loops_proposal_done(a->loops, proposal, API_STOPPED, SLICE_EMPTY);
+        loops_request_done(a->loops, &proposal->request, API_STOPPED, SLICE_EMPTY);
     }
     while (!list_is_empty(&a->reads)) {
         struct read_request *read = read_of(list_pop_front(&a->reads));

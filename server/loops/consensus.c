@@ -1,30 +1,9 @@
-#include "server/loops/loops_private.h"
+#include "server/loops/consensus_private.h"
 
 #include "base/assert.h"
 #include "base/minmax.h"
 #include "server/metrics/metrics.h"
-
-/* Reads that wait for one confirmation of leadership (raft.md section 14). */
-struct read_round {
-    struct list_node node;
-    uint64_t context;
-    struct list_node reads; /* struct read_request by request.waiting */
-};
-
-static struct request *request_of(struct list_node *node)
-{
-    return CONTAINER_OF(node, struct request, waiting);
-}
-
-static struct proposal *proposal_of(struct list_node *node)
-{
-    return CONTAINER_OF(node, struct proposal, request.waiting);
-}
-
-static struct read_request *read_of(struct list_node *node)
-{
-    return CONTAINER_OF(node, struct read_request, request.waiting);
-}
+#include "server/state/members.h"
 
 static void wake_consensus(void *context)
 {
@@ -38,9 +17,14 @@ void consensus_init(struct consensus *c, struct loops *loops, uint64_t now_ns)
     inbox_init(&c->requests, wake_consensus, loops);
     inbox_init(&c->applied, wake_consensus, loops);
     inbox_init(&c->barriers, wake_consensus, loops);
+    inbox_init(&c->messages, wake_consensus, loops);
+    inbox_init(&c->reports, wake_consensus, loops);
     waves_init(&c->waves, loops->options.waves);
     list_init(&c->queue);
+    list_init(&c->changes);
     list_init(&c->proposed);
+    list_init(&c->transfers);
+    forwarded_init(&c->forwarded);
     list_init(&c->reads);
     list_init(&c->rounds);
     list_init(&c->appending);
@@ -48,275 +32,73 @@ void consensus_init(struct consensus *c, struct loops *loops, uint64_t now_ns)
     c->campaign_wanted = true;
 }
 
-/* ---- answers ---- */
+/* ---- the core's word ---- */
 
-static void fail_proposal(struct consensus *c, struct proposal *proposal, enum api_error error)
+/* Passes on what the core said. ST_CORRUPT, after which it says nothing else, is not the end of the
+ * process but of this member's part in the cluster. */
+static enum status from_core(struct consensus *c, enum status st)
 {
-    list_remove(&proposal->request.waiting);
-    raft_payload_unref(proposal->payload);
-    proposal->payload = NULL;
-    metrics_add(METRIC_PROPOSALS_FAILED, 1);
-    loops_proposal_done(c->loops, proposal, error, SLICE_EMPTY);
+    if (st == ST_CORRUPT)
+        c->quarantined = true;
+    return st == ST_DROPPED || st == ST_BUSY ? ST_OK : st;
 }
 
-static void leave_queue(struct consensus *c, const struct proposal *proposal)
+/* It neither votes nor acknowledges nor serves any more, and stays up to say why. */
+static void enter_quarantine(struct consensus *c)
 {
-    c->queue_count--;
-    atomic_fetch_sub_explicit(&c->loops->inbox_calls, 1, memory_order_relaxed);
-    atomic_fetch_sub_explicit(&c->loops->inbox_bytes, proposal->payload->len, memory_order_relaxed);
-}
-
-static void fail_read(struct consensus *c, struct read_request *read, enum api_error error)
-{
-    list_remove(&read->request.waiting);
-    atomic_fetch_sub_explicit(&c->loops->reads_waiting, 1, memory_order_relaxed);
-    metrics_add(METRIC_READ_INDEXES_FAILED, 1);
-    read->ready(read, error, /* reader= */ 0);
-}
-
-static void fail_reads(struct consensus *c, struct list_node *reads, enum api_error error)
-{
-    while (!list_is_empty(reads))
-        fail_read(c, read_of(reads->next), error);
-}
-
-static void fail_queue(struct consensus *c, enum api_error error)
-{
-    while (!list_is_empty(&c->queue)) {
-        leave_queue(c, proposal_of(c->queue.next));
-        fail_proposal(c, proposal_of(c->queue.next), error);
-    }
-}
-
-static void fail_proposed(struct consensus *c, enum api_error error)
-{
-    while (!list_is_empty(&c->proposed))
-        fail_proposal(c, proposal_of(c->proposed.next), error);
-}
-
-static void free_round(struct read_round *round)
-{
-    list_remove(&round->node);
-    free(round);
-}
-
-static void fail_rounds(struct consensus *c, enum api_error error)
-{
-    while (!list_is_empty(&c->rounds)) {
-        struct read_round *round = CONTAINER_OF(c->rounds.next, struct read_round, node);
-        fail_reads(c, &round->reads, error);
-        free_round(round);
-    }
-}
-
-/* ---- requests ---- */
-
-static void take_requests(struct consensus *c)
-{
-    uint64_t arrived = 0;
-    bool stopping = atomic_load_explicit(&c->loops->stopping, memory_order_acquire);
-    for (struct inbox_node *node = inbox_take(&c->requests), *next; node != NULL; node = next) {
-        next = node->next;
-        struct request *request = CONTAINER_OF(node, struct request, node);
-        if (request->kind == REQUEST_READ) {
-            list_push_back(&c->reads, &request->waiting);
-            continue;
-        }
-        list_push_back(&c->queue, &request->waiting);
-        c->queue_count++;
-        arrived++;
-    }
-    waves_arrived(&c->waves, arrived);
-    if (stopping) {
-        fail_queue(c, API_STOPPED);
-        fail_reads(c, &c->reads, API_STOPPED);
-    }
-}
-
-/* One limit for all, so each list is ordered by deadline. Without a leader nothing was proposed and
- * etcd answers with the deadline's own text; what is in the log may still happen. */
-static void expire_requests(struct consensus *c, uint64_t now_ns)
-{
-    while (!list_is_empty(&c->queue) && request_of(c->queue.next)->deadline_ns <= now_ns) {
-        leave_queue(c, proposal_of(c->queue.next));
-        fail_proposal(c, proposal_of(c->queue.next), API_DEADLINE_EXCEEDED);
-    }
-    while (!list_is_empty(&c->proposed) && request_of(c->proposed.next)->deadline_ns <= now_ns)
-        fail_proposal(c, proposal_of(c->proposed.next), API_TIMEOUT);
-    while (!list_is_empty(&c->reads) && request_of(c->reads.next)->deadline_ns <= now_ns)
-        fail_read(c, read_of(c->reads.next), API_TIMEOUT);
-    LIST_FOREACH(node, &c->rounds)
-    {
-        struct read_round *round = CONTAINER_OF(node, struct read_round, node);
-        while (!list_is_empty(&round->reads) &&
-               request_of(round->reads.next)->deadline_ns <= now_ns)
-            fail_read(c, read_of(round->reads.next), API_TIMEOUT);
-    }
-}
-
-/* Proposes the first count of the queue as one batch. False when the core takes none now. */
-static bool propose_batch(struct consensus *c, uint64_t now_ns)
-{
-    struct raft_payload **payloads = c->payloads;
-    uint32_t count = 0;
-    LIST_FOREACH(node, &c->queue)
-    {
-        if (count == PROPOSE_BATCH_MAX)
-            break;
-        payloads[count++] = proposal_of(node)->payload;
-    }
-    raft_index first = 0;
-    enum status st = raft_propose(c->raft, payloads, count, &first);
-    if (st != ST_OK)
-        return false; /* no leader, a hand-over, the quota, no memory: they wait, until their
-                         deadline */
+    struct loops *loops = c->loops;
+    if (atomic_exchange(&loops->quarantined, true))
+        return;
+    atomic_store_explicit(&loops->leader, 0, memory_order_relaxed);
+    atomic_store_explicit(&loops->is_leader, false, memory_order_release);
+    metrics_set(METRIC_HAS_LEADER, 0);
+    metrics_set(METRIC_IS_LEADER, 0);
     struct raft_status status;
     raft_get_status(c->raft, &status);
-    for (uint32_t i = 0; i < count; i++) {
-        struct proposal *proposal = proposal_of(list_pop_front(&c->queue));
-        leave_queue(c, proposal);
-        raft_payload_unref(proposal->payload);
-        proposal->payload = NULL;
-        proposal->index = first + i;
-        proposal->term = status.hard_state.term;
-        list_push_back(&c->proposed, &proposal->request.waiting);
-    }
-    waves_released(&c->waves, now_ns, count, first + count - 1);
-    return true;
-}
-
-static uint64_t propose_queue(struct consensus *c, uint64_t now_ns)
-{
-    uint64_t again_ns = UINT64_MAX;
-    if (atomic_load_explicit(&c->loops->log_full, memory_order_relaxed))
-        fail_queue(c, API_DISK_FULL);
-    if (list_is_empty(&c->queue) || c->leader_seen == 0)
-        return again_ns;
-    uint64_t sync_ns = atomic_load_explicit(&c->loops->commit_ns, memory_order_relaxed);
-    if (!waves_may_release(&c->waves, now_ns, sync_ns, &again_ns))
-        return again_ns;
-    while (!list_is_empty(&c->queue) && propose_batch(c, now_ns))
-        continue;
-    return UINT64_MAX;
-}
-
-static void start_round(struct consensus *c)
-{
-    if (list_is_empty(&c->reads) || c->leader_seen == 0)
-        return;
-    struct read_round *round = malloc(sizeof(*round));
-    if (round == NULL)
-        return; /* they wait for the next step */
-    round->context = c->round_next++;
-    if (raft_read_index(c->raft, round->context) != ST_OK) {
-        free(round);
-        return;
-    }
-    list_init(&round->reads);
-    while (!list_is_empty(&c->reads))
-        list_push_back(&round->reads, list_pop_front(&c->reads));
-    list_push_back(&c->rounds, &round->node);
+    if (loops->options.quarantined != NULL)
+        loops->options.quarantined(loops->options.context, raft_quarantine_text(status.quarantine));
 }
 
 /* ---- ready batches ---- */
 
-static struct read_round *find_round(struct consensus *c, uint64_t context)
+static void note_leader(struct consensus *c, raft_id leader, uint64_t now_ns)
 {
-    LIST_FOREACH(node, &c->rounds)
-    {
-        struct read_round *round = CONTAINER_OF(node, struct read_round, node);
-        if (round->context == context)
-            return round;
+    if (leader != c->leader_seen)
+        requests_leader_moved(c, now_ns);
+    c->leader_seen = leader;
+    if (leader != 0 && leader != c->leader_known) {
+        metrics_add(METRIC_LEADER_CHANGES, 1);
+        c->leader_known = leader;
+        c->leader_since_ns = now_ns;
+        rounds_leader_moved(c);
     }
-    return NULL;
+    atomic_store_explicit(&c->loops->leader, leader, memory_order_relaxed);
+    metrics_set(METRIC_HAS_LEADER, leader != 0);
 }
 
-/* Turns confirmed rounds into a chain of reads, each with the index it must see. Reads whose index
- * is applied already go to the readers at once: the applier has nothing to add. */
-static struct inbox_node *take_confirmed_reads(struct consensus *c, const struct raft_ready *ready)
+/* What is in the log of a leader that is deposed has an open fate: another one may still commit it.
+ * Callers are told now, not by a deadline. After a hand-over it is in the next one's log, and
+ * completes. */
+static void note_role(struct consensus *c, bool leads, bool handed_over)
 {
-    raft_index applied = atomic_load_explicit(&c->loops->applied_index, memory_order_acquire);
-    struct inbox_node *chain = NULL, **tail = &chain, *now = NULL, **now_tail = &now;
-    uint64_t now_count = 0;
-    for (uint32_t i = 0; i < ready->read_states_count; i++) {
-        struct read_round *round = find_round(c, ready->read_states[i].context);
-        if (round == NULL)
-            continue;
-        while (!list_is_empty(&round->reads)) {
-            struct read_request *read = read_of(list_pop_front(&round->reads));
-            read->index = ready->read_states[i].index;
-            read->request.node.next = NULL;
-            struct inbox_node ***end = read->index <= applied ? &now_tail : &tail;
-            **end = &read->request.node;
-            *end = &read->request.node.next;
-            now_count += read->index <= applied;
-        }
-        free_round(round);
+    if (c->was_leader && !leads) {
+        requests_leader_lost(c, handed_over);
+        if (!handed_over)
+            rounds_fail(c, API_LEADER_CHANGED);
     }
-    atomic_fetch_sub_explicit(&c->loops->reads_waiting, now_count, memory_order_relaxed);
-    readers_give(c->loops, now);
-    return chain;
+    c->was_leader = leads;
+    atomic_store_explicit(&c->loops->is_leader, leads, memory_order_release);
+    metrics_set(METRIC_IS_LEADER, leads);
 }
 
-/* Gives each committed entry its waiting proposal. A proposal whose place in the log was taken by
- * another term's entry never happens: its caller is told at once. */
-static enum status match_proposals(struct consensus *c, struct work *work)
+static void note_soft_state(struct consensus *c, const struct raft_ready *ready, uint64_t now_ns)
 {
-    const struct raft_apply_work *apply = &work->ready->apply;
-    if (apply->entries_count == 0)
-        return ST_OK;
-    work->proposals = calloc(apply->entries_count, sizeof(struct proposal *));
-    if (work->proposals == NULL)
-        return ST_NO_MEMORY;
-    for (uint32_t i = 0; i < apply->entries_count; i++) {
-        while (!list_is_empty(&c->proposed)) {
-            struct proposal *proposal = proposal_of(c->proposed.next);
-            if (proposal->index > apply->entries[i].index)
-                break;
-            if (proposal->index == apply->entries[i].index &&
-                proposal->term == apply->entries[i].term) {
-                list_remove(&proposal->request.waiting);
-                work->proposals[i] = proposal;
-                work->proposals_count++;
-                break;
-            }
-            fail_proposal(c, proposal, API_LEADER_CHANGED);
-        }
-    }
-    return ST_OK;
-}
-
-static void fail_lost_reads(struct consensus *c, const struct raft_ready *ready)
-{
-    for (uint32_t i = 0; i < ready->reads_lost_count; i++) {
-        struct read_round *round = find_round(c, ready->reads_lost[i]);
-        if (round == NULL)
-            continue;
-        fail_reads(c, &round->reads, API_LEADER_CHANGED);
-        free_round(round);
-    }
-}
-
-static void note_soft_state(struct consensus *c, const struct raft_ready *ready)
-{
+    bool handed_over = c->transferee != 0;
+    rounds_lost(c, ready, handed_over);
     if (!ready->has_soft_state)
         return;
-    bool leads = ready->role == RAFT_LEADER;
-    if (ready->leader != c->leader_seen && ready->leader != 0)
-        metrics_add(METRIC_LEADER_CHANGES, 1);
-    if (c->was_leader && !leads) {
-        /* Their fate is open: another leader may still commit them. Callers are told now, not by a
-         * deadline. */
-        fail_proposed(c, API_LEADER_CHANGED);
-        fail_rounds(c, API_LEADER_CHANGED);
-        waves_reset(&c->waves);
-    }
-    c->leader_seen = ready->leader;
-    c->was_leader = leads;
-    atomic_store_explicit(&c->loops->leader, ready->leader, memory_order_relaxed);
-    atomic_store_explicit(&c->loops->is_leader, leads, memory_order_release);
-    metrics_set(METRIC_HAS_LEADER, ready->leader != 0);
-    metrics_set(METRIC_IS_LEADER, leads);
+    note_role(c, ready->role == RAFT_LEADER, handed_over);
+    note_leader(c, ready->leader, now_ns);
 }
 
 /* Hands the append part to the log. Work that needs no sync finishes with whatever was handed over
@@ -348,7 +130,7 @@ static enum status append_work(struct consensus *c, struct work *work)
 static void release_work(struct work *work)
 {
     raft_ready_release(work->ready);
-    free(work->proposals);
+    free(work->waiting);
     free(work);
 }
 
@@ -383,16 +165,15 @@ static enum status take_ready(struct consensus *c, uint64_t now_ns)
         return st;
     }
     struct raft_ready *ready = work->ready;
-    ASSERT(ready->messages_count == 0); /* a cluster of one has nobody to write to */
-    note_soft_state(c, ready);
-    fail_lost_reads(c, ready);
+    neighbours_send(c, ready->messages, ready->messages_count);
     work->durable = ready->durable;
-    st = match_proposals(c, work);
+    st = requests_match(c, work); /* before a loss of leadership, which leaves the rest open */
+    note_soft_state(c, ready, now_ns);
     if (st == ST_OK)
         st = append_work(c, work);
     if (st != ST_OK)
         return st;
-    work->reads = take_confirmed_reads(c, ready);
+    work->reads = rounds_take_confirmed(c, ready);
 
     struct raft_status status;
     raft_get_status(c->raft, &status);
@@ -402,19 +183,28 @@ static enum status take_ready(struct consensus *c, uint64_t now_ns)
         metrics_set(METRIC_PROPOSALS_COMMITTED, (int64_t)c->commit_seen);
         waves_committed(&c->waves, now_ns, c->commit_seen, c->queue_count);
     }
+    c->transferee = status.transferee;
     atomic_store_explicit(&c->loops->term, status.hard_state.term, memory_order_relaxed);
+    atomic_store_explicit(&c->loops->is_learner, status.is_learner, memory_order_relaxed);
     give_to_apply(c, work);
     return ST_OK;
 }
 
 /* ---- completions ---- */
 
+/* In their order; runs of those to other members leave together. */
 static enum status step_responses(struct consensus *c, const struct raft_append_work *append)
 {
-    for (uint32_t i = 0; i < append->responses_count; i++) {
-        ASSERT(append->responses[i].to == c->loops->options.member_id);
-        enum status st = raft_step(c->raft, &append->responses[i]);
-        if (st != ST_OK && st != ST_DROPPED)
+    raft_id self = c->loops->options.member_id;
+    for (uint32_t i = 0, end; i < append->responses_count; i = end) {
+        for (end = i; end < append->responses_count && append->responses[end].to != self; end++)
+            continue;
+        neighbours_send(c, append->responses + i, end - i);
+        if (end > i)
+            continue;
+        end++;
+        enum status st = from_core(c, raft_step(c->raft, &append->responses[i]));
+        if (st != ST_OK)
             return st;
     }
     return ST_OK;
@@ -436,15 +226,27 @@ static enum status finish_appends(struct consensus *c, uint64_t durable_ticket)
     return ST_OK;
 }
 
+static bool has_conf_change(const struct raft_apply_work *apply)
+{
+    for (uint32_t i = 0; i < apply->entries_count; i++) {
+        if (apply->entries[i].type != RAFT_ENTRY_NORMAL)
+            return true;
+    }
+    return false;
+}
+
 static enum status finish_applies(struct consensus *c)
 {
     enum status st = ST_OK;
     for (struct inbox_node *node = inbox_take(&c->applied), *next; node != NULL; node = next) {
         next = node->next;
         struct work *work = CONTAINER_OF(node, struct work, node);
-        if (work->ready->apply.entries_count > 0) {
-            enum status stepped = raft_step(c->raft, &work->ready->apply.response);
-            if (stepped != ST_OK && stepped != ST_DROPPED)
+        const struct raft_apply_work *apply = &work->ready->apply;
+        if (apply->entries_count > 0) {
+            if (has_conf_change(apply))
+                neighbours_update(c);
+            enum status stepped = from_core(c, raft_step(c->raft, &apply->response));
+            if (stepped != ST_OK)
                 st = stepped;
         }
         work->applied = true;
@@ -462,7 +264,7 @@ static enum status answer_barriers(struct consensus *c)
                                                 barrier->refused ? NULL : &barrier->change,
                                                 &barrier->conf_state);
         if (st != ST_OK)
-            return st;
+            return from_core(c, st);
         atomic_store_explicit(&barrier->answered, true, memory_order_release);
         loops_wake(c->loops, ACTOR_APPLIER);
     }
@@ -537,8 +339,15 @@ static enum status campaign_if_wanted(struct consensus *c)
         c->campaign_wanted = false;
     if (!c->campaign_wanted || !status.is_lone_voter)
         return ST_OK;
-    enum status st = raft_campaign(c->raft);
-    return st == ST_DROPPED || st == ST_BUSY ? ST_OK : st;
+    return from_core(c, raft_campaign(c->raft));
+}
+
+static enum status take_all_ready(struct consensus *c, uint64_t now_ns)
+{
+    enum status st = ST_OK;
+    while (st == ST_OK && raft_has_ready(c->raft))
+        st = take_ready(c, now_ns);
+    return st;
 }
 
 static enum status drain(struct consensus *c, uint64_t now_ns, uint64_t *again_ns)
@@ -549,24 +358,20 @@ static enum status drain(struct consensus *c, uint64_t now_ns, uint64_t *again_n
     if (st == ST_OK)
         st = poll_log(c);
     if (st == ST_OK)
+        st = from_core(c, neighbours_receive(c, now_ns));
+    if (st == ST_OK)
         st = campaign_if_wanted(c);
     if (st != ST_OK)
         return st;
     tick(c, now_ns);
-    while (
-        raft_has_ready(c->raft)) { /* commits first: what they answer decides about the next wave */
-        st = take_ready(c, now_ns);
-        if (st != ST_OK)
-            return st;
-    }
-    *again_ns = propose_queue(c, now_ns);
-    start_round(c);
-    while (raft_has_ready(c->raft)) {
-        st = take_ready(c, now_ns);
-        if (st != ST_OK)
-            return st;
-    }
-    return poll_log(c); /* submits what was staged just now */
+    st =
+        take_all_ready(c, now_ns); /* commits first: what they answer decides about the next wave */
+    if (st != ST_OK)
+        return st;
+    *again_ns = min_u64(requests_propose(c, now_ns), rounds_start(c, now_ns));
+    requests_hand_over(c);
+    st = take_all_ready(c, now_ns);
+    return st == ST_OK ? poll_log(c) : st; /* submits what was staged just now */
 }
 
 static uint64_t finish_log(struct consensus *c)
@@ -579,18 +384,44 @@ static uint64_t finish_log(struct consensus *c)
     return UINT64_MAX;
 }
 
+/* Told by apply or by another member that it was removed. */
+static void check_removed(struct consensus *c)
+{
+    struct loops *loops = c->loops;
+    if (c->removed || !atomic_load_explicit(&loops->removed_wanted, memory_order_acquire))
+        return;
+    c->removed = true;
+    if (loops->options.removed != NULL)
+        loops->options.removed(loops->options.context);
+}
+
+static uint64_t step_quarantined(struct consensus *c)
+{
+    requests_take(c);
+    requests_fail_all(c, API_STORE_CORRUPT);
+    neighbours_drop(c);
+    return UINT64_MAX;
+}
+
 uint64_t consensus_step(struct consensus *c, uint64_t now_ns)
 {
     if (atomic_load_explicit(&c->loops->finish_wanted, memory_order_acquire))
         return finish_log(c);
-    take_requests(c);
-    expire_requests(c, now_ns);
+    if (c->quarantined)
+        return step_quarantined(c);
+    requests_take(c);
+    requests_expire(c, now_ns);
     uint64_t again_ns = UINT64_MAX;
     enum status st = drain(c, now_ns, &again_ns);
+    if (c->quarantined) {
+        enter_quarantine(c);
+        return step_quarantined(c);
+    }
     if (st != ST_OK) {
         loops_fail(c->loops, st, "consensus");
         return UINT64_MAX;
     }
+    check_removed(c);
     if (raft_has_ready(c->raft))
         return now_ns;
     again_ns = min_u64(again_ns, wal_idle(c->wal, now_ns));
@@ -599,11 +430,8 @@ uint64_t consensus_step(struct consensus *c, uint64_t now_ns)
 
 void consensus_deinit(struct consensus *c)
 {
-    take_requests(c);
-    fail_queue(c, API_STOPPED);
-    fail_proposed(c, API_STOPPED);
-    fail_reads(c, &c->reads, API_STOPPED);
-    fail_rounds(c, API_STOPPED);
+    requests_take(c);
+    requests_fail_all(c, API_STOPPED);
     for (struct inbox_node *node = inbox_take(&c->applied), *next; node != NULL; node = next) {
         next = node->next;
         struct work *work = CONTAINER_OF(node, struct work, node);
@@ -614,4 +442,6 @@ void consensus_deinit(struct consensus *c)
         struct work *work = CONTAINER_OF(list_pop_front(&c->appending), struct work, appending);
         release_work(work);
     }
+    neighbours_drop(c);
+    members_unref(c->members);
 }

@@ -8,8 +8,12 @@
 #define APPLY_GAP_MAX 5000U /* committed - applied; beyond: "too many requests", etcd's limit */
 #define PROPOSE_BATCH_MAX \
     4096U /* proposals in one raft_propose(): bounds the step, not the group commit */
-#define APPLY_STEP_ENTRIES_MAX 512U /* entries between two looks at the clock and the inbox */
-#define READERS_MAX 16U             /* reader threads */
+#define APPLY_STEP_ENTRIES_MAX 512U   /* entries between two looks at the clock and the inbox */
+#define FORWARDED_BUCKETS_COUNT 4096U /* 32 KiB; a chain each of at most three in a full inbox */
+#define MESSAGES_MAX 8192U /* of members, not stepped yet; beyond they are lost, and sent again */
+#define MESSAGES_BYTES_MAX (64U << 20)  /* of the entries in them */
+#define READ_RETRY_NS (500 * NS_PER_MS) /* a follower asks its leader again; etcd's interval */
+#define READERS_MAX 16U                 /* reader threads */
 #define ANSWERS_NOW_MAX \
     4U /* answers that apply sends itself; each is about 7 us, a wake-up 5 to 50 */
 #define SEAL_CHECK_NS \

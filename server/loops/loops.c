@@ -1,4 +1,4 @@
-#include "server/loops/loops_private.h"
+#include "server/loops/consensus_private.h"
 
 #include "base/assert.h"
 #include "server/metrics/metrics.h"
@@ -34,6 +34,7 @@ enum status loops_new(const struct loops_options *options, struct loops **out)
     atomic_init(&loops->next_id, options->id_start);
     atomic_init(&loops->applied_index, options->applied);
     consensus_init(&loops->consensus, loops, clock_monotonic_ns(options->clock));
+    neighbours_update(&loops->consensus);
     applier_init(&loops->applier, loops);
     for (uint32_t i = 0; i < options->readers_count; i++) {
         struct reader *reader = &loops->readers[i];
@@ -80,6 +81,8 @@ static enum api_error admit(struct loops *loops, uint64_t bytes)
 {
     if (atomic_load_explicit(&loops->stopping, memory_order_acquire))
         return API_STOPPED;
+    if (atomic_load_explicit(&loops->quarantined, memory_order_acquire))
+        return API_STORE_CORRUPT;
     if (atomic_load_explicit(&loops->log_full, memory_order_relaxed))
         return API_DISK_FULL;
     uint64_t commit = atomic_load_explicit(&loops->commit, memory_order_relaxed);
@@ -92,29 +95,66 @@ static enum api_error admit(struct loops *loops, uint64_t bytes)
     return API_OK;
 }
 
-void loops_propose(struct loops *loops, struct proposal *proposal)
+/* Counts it and gives it to consensus, or says why not. */
+static enum api_error let_in(struct loops *loops, struct request *request, uint64_t bytes)
 {
-    enum api_error error = admit(loops, proposal->payload->len);
-    if (error != API_OK) {
-        raft_payload_unref(proposal->payload);
-        proposal->payload = NULL;
-        proposal->done(proposal, error, SLICE_EMPTY);
-        return;
-    }
+    enum api_error error = admit(loops, bytes);
+    if (error != API_OK)
+        return error;
     atomic_fetch_add_explicit(&loops->inbox_calls, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&loops->inbox_bytes, proposal->payload->len, memory_order_relaxed);
+    atomic_fetch_add_explicit(&loops->inbox_bytes, bytes, memory_order_relaxed);
     atomic_fetch_add_explicit(&loops->proposals_open, 1, memory_order_relaxed);
     metrics_add(METRIC_PROPOSALS_PENDING, 1);
-    proposal->request.kind = REQUEST_PROPOSAL;
-    inbox_push(&loops->consensus.requests, &proposal->request.node);
+    inbox_push(&loops->consensus.requests, &request->node);
+    return API_OK;
 }
 
-void loops_proposal_done(struct loops *loops, struct proposal *proposal, enum api_error error,
-                         struct slice response)
+void loops_propose(struct loops *loops, struct proposal *proposal)
+{
+    proposal->request.kind = REQUEST_PROPOSAL;
+    enum api_error error = let_in(loops, &proposal->request, proposal->payload->len);
+    if (error == API_OK)
+        return;
+    raft_payload_unref(proposal->payload);
+    proposal->payload = NULL;
+    proposal->done(proposal, error, SLICE_EMPTY);
+}
+
+void loops_propose_conf_change(struct loops *loops, struct conf_proposal *proposal)
+{
+    proposal->request.kind = REQUEST_CONF_CHANGE;
+    enum api_error error = let_in(loops, &proposal->request, proposal->payload->len);
+    if (error == API_OK)
+        return;
+    raft_payload_unref(proposal->payload);
+    proposal->payload = NULL;
+    proposal->done(proposal, error);
+}
+
+void loops_request_done(struct loops *loops, struct request *request, enum api_error error,
+                        struct slice response)
 {
     atomic_fetch_sub_explicit(&loops->proposals_open, 1, memory_order_release);
     metrics_add(METRIC_PROPOSALS_PENDING, -1);
-    proposal->done(proposal, error, response);
+    if (request->kind == REQUEST_CONF_CHANGE) {
+        struct conf_proposal *change = CONTAINER_OF(request, struct conf_proposal, request);
+        change->done(change, error);
+    } else {
+        struct proposal *proposal = CONTAINER_OF(request, struct proposal, request);
+        proposal->done(proposal, error, response);
+    }
+}
+
+void loops_get_progress(struct loops *loops, struct progress_request *progress)
+{
+    progress->request.kind = REQUEST_PROGRESS;
+    inbox_push(&loops->consensus.requests, &progress->request.node);
+}
+
+void loops_transfer_leadership(struct loops *loops, struct transfer_request *transfer)
+{
+    transfer->request.kind = REQUEST_TRANSFER;
+    inbox_push(&loops->consensus.requests, &transfer->request.node);
 }
 
 void loops_read(struct loops *loops, struct read_request *read)
@@ -154,6 +194,8 @@ void loops_get_status(const struct loops *loops, struct loops_status *out)
         .commit = atomic_load_explicit(&loops->commit, memory_order_relaxed),
         .applied = atomic_load_explicit(&loops->applied_index, memory_order_relaxed),
         .is_leader = atomic_load_explicit(&loops->is_leader, memory_order_relaxed),
+        .is_learner = atomic_load_explicit(&loops->is_learner, memory_order_relaxed),
+        .is_quarantined = atomic_load_explicit(&loops->quarantined, memory_order_relaxed),
         .ready = atomic_load_explicit(&loops->ready, memory_order_acquire),
     };
 }
@@ -200,25 +242,4 @@ void loops_seal(struct loops *loops)
 {
     atomic_store_explicit(&loops->seal_wanted, true, memory_order_release);
     loops_wake(loops, ACTOR_APPLIER);
-}
-
-/* ---- changes of the configuration and hand-overs: not served yet ---- */
-void loops_propose_conf_change(struct loops *loops, struct conf_proposal *proposal)
-{
-    (void)loops;
-    raft_payload_unref(proposal->payload);
-    proposal->payload = NULL;
-    proposal->done(proposal, API_NOT_CAPABLE);
-}
-
-void loops_transfer_leadership(struct loops *loops, struct transfer_request *transfer)
-{
-    (void)loops;
-    transfer->done(transfer, API_NOT_CAPABLE);
-}
-
-void loops_get_progress(struct loops *loops, struct progress_request *progress)
-{
-    (void)loops;
-    progress->done(progress, API_NOT_CAPABLE, /* match= */ 0, /* leader_match= */ 0);
 }

@@ -23,8 +23,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct machine;
 struct loops;
+struct machine;
+struct transport;
 
 enum actor { ACTOR_CONSENSUS, ACTOR_APPLIER, ACTOR_WRITER, ACTOR_PREPARER, ACTOR_READER_FIRST };
 
@@ -35,7 +36,8 @@ struct loops_options {
     struct store *store;
     struct mvcc *mvcc;
     struct machine *machine;
-    raft_index applied; /* the store's mark */
+    struct transport *transport; /* NULL: a member alone, in production never */
+    raft_index applied;          /* the store's mark */
     raft_id member_id;
     uint64_t id_start;          /* random: request ids count up from here */
     uint64_t tick_ns;           /* heartbeat interval */
@@ -48,6 +50,11 @@ struct loops_options {
     /* Something is broken for good: the member must stop and must not acknowledge anything more.
      * Any actor. In production it does not return. */
     void (*fatal)(void *context, enum status st, const char *what);
+    /* This member is no longer in the cluster: it should stop in order. Once; consensus actor. */
+    void (*removed)(void *context);
+    /* Consensus found that what this member promised is gone: it takes no part any more, answers
+     * every call with an error and stays up to tell why. Once; consensus actor. */
+    void (*quarantined)(void *context, const char *why);
     void *context;
 };
 

@@ -4,8 +4,10 @@
 #include "base/inbox.h"
 #include "base/list.h"
 #include "server/loops/apply_metrics.h"
+#include "server/loops/forwarded.h"
 #include "server/loops/limits.h"
 #include "server/loops/loops.h"
+#include "server/loops/transport.h"
 #include "server/loops/waves.h"
 
 #include <stdatomic.h>
@@ -16,9 +18,8 @@ struct work {
     struct inbox_node node;     /* in the applier's inbox, then in consensus' applied inbox */
     struct list_node appending; /* consensus: among the works the log has not finished */
     struct raft_ready *ready;
-    struct proposal *
-        *proposals; /* parallel to ready->apply.entries; NULL where nobody here waits */
-    uint32_t proposals_count;
+    struct request **waiting; /* parallel to ready->apply.entries; NULL where nobody here waits */
+    uint32_t waiting_count;
     struct inbox_node *reads; /* chain of read_request, each with its index */
     struct raft_log_id durable;
     uint64_t ticket; /* the log's: durable when it is */
@@ -36,6 +37,12 @@ struct barrier {
     atomic_bool answered;
 };
 
+/* Since when a member is known to be out of reach; for the text of a timeout. */
+struct neighbour {
+    raft_id id;
+    uint64_t lost_ns; /* when messages to it were last lost; 0: never */
+};
+
 struct consensus {
     struct loops *loops;
     struct raft *raft;
@@ -43,12 +50,17 @@ struct consensus {
     struct inbox requests; /* struct request */
     struct inbox applied;  /* struct work, back from the applier */
     struct inbox barriers; /* struct barrier */
+    struct inbox messages; /* struct peer_message */
+    struct inbox reports;  /* struct peer_report */
 
     struct waves waves;
     struct list_node queue; /* proposals to be proposed */
     uint64_t queue_count;
     struct raft_payload *payloads[PROPOSE_BATCH_MAX]; /* one batch of the queue */
-    struct list_node proposed;                        /* proposals in the log, by index */
+    struct list_node changes;                         /* conf proposals to be proposed */
+    struct list_node proposed;                        /* requests in the log, by index */
+    struct forwarded forwarded;                       /* proposals somewhere, by id */
+    struct list_node transfers;                       /* struct transfer_request */
     struct list_node reads;                           /* reads waiting for a round */
     struct list_node rounds;                          /* struct read_round */
     uint64_t round_next;                              /* context of the next one */
@@ -58,9 +70,18 @@ struct consensus {
     uint64_t next_tick_ns;
     uint64_t commit_seen, batches_seen;
     bool campaign_wanted;
-    struct raft_log_id durable_sent; /* the newest that was given to apply */
-    raft_id leader_seen;
+    struct raft_log_id durable_sent;     /* the newest that was given to apply */
+    raft_id leader_seen, leader_known;   /* now; the last one there was */
+    uint64_t leader_since_ns;            /* when leader_known was first seen; 0: none yet */
+    raft_id transferee;                  /* leadership is on its way to it; 0: no */
+    struct inbox_node *held, **held_end; /* forwarded to us meanwhile: for whoever leads then */
+    uint64_t held_until_ns;
     bool was_leader;
+    bool quarantined, removed;
+
+    struct members *members; /* counted; what the transport was told */
+    struct neighbour neighbours[RAFT_MEMBERS_MAX];
+    uint32_t neighbours_count;
 };
 
 struct applier {
@@ -68,9 +89,10 @@ struct applier {
     struct inbox inbox;       /* struct work */
     struct inbox_node *works; /* taken, not begun */
     struct work *current;
-    bool answer_now;        /* few wait for the current work */
-    uint32_t next_entry;    /* of current */
-    struct barrier barrier; /* for the conf change at next_entry */
+    bool answer_now;              /* few wait for the current work */
+    uint32_t next_entry;          /* of current */
+    struct barrier barrier;       /* for the conf change at next_entry */
+    enum api_error barrier_error; /* what the state machine refused it for */
     bool at_barrier;
     struct list_node reads;       /* applied index not reached yet, by index */
     struct list_node compactions; /* proposals of physical compactions, until they are done */
@@ -98,11 +120,13 @@ struct loops {
     _Atomic uint64_t commit_ns;                        /* median of the log's commits */
     _Atomic uint64_t writer_sync_ns, preparer_sync_ns; /* when each last waited for the disk */
     uint64_t checkpoint_bytes; /* the backend writer's: applied_bytes at the last one */
-    atomic_bool is_leader, ready, stopping, failed, seal_wanted, log_full, room_short;
+    atomic_bool is_leader, is_learner, ready, stopping, failed, seal_wanted, log_full, room_short;
+    atomic_bool quarantined, removed_wanted;
     atomic_bool finish_wanted, finished;
     enum status finish_status; /* valid once finished */
 
     atomic_uint_fast64_t proposals_open, inbox_calls, inbox_bytes, reads_waiting;
+    atomic_uint_fast64_t messages_count, messages_bytes; /* of members, not stepped yet */
 };
 
 void consensus_init(struct consensus *consensus, struct loops *loops, uint64_t now_ns);
@@ -127,9 +151,9 @@ static inline bool loops_is_short(const struct loops *loops)
 uint64_t writer_step(struct loops *loops, uint64_t now_ns);
 uint64_t preparer_step(struct loops *loops, uint64_t now_ns);
 
-/* The one end of every proposal that was let in. */
-void loops_proposal_done(struct loops *loops, struct proposal *proposal, enum api_error error,
-                         struct slice response);
+/* The one end of every proposal and every change that was let in. */
+void loops_request_done(struct loops *loops, struct request *request, enum api_error error,
+                        struct slice response);
 void loops_wake(struct loops *loops, uint32_t actor);
 void loops_fail(struct loops *loops, enum status st, const char *what);
 #endif

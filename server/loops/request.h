@@ -27,7 +27,11 @@ struct request {
     enum request_kind kind;
     uint64_t deadline_ns; /* monotonic: the server's own limit (5 s + 2 election timeouts) */
     struct rpc_call *call;
-    struct list_node waiting; /* the consensus actor's: in its queue, or among the proposed */
+    /* The actors' own from here on. */
+    struct list_node waiting; /* in the queue, among the proposed or the forwarded, in a round */
+    raft_index index;  /* a proposal's place in our log, 0: not known; a read's to be applied */
+    raft_term term;    /* of that place */
+    uint64_t until_ns; /* a forwarded one: not waited for beyond, the leader changed */
 };
 
 /* A write. done is called exactly once, on the apply or the consensus actor, and must not block
@@ -38,11 +42,10 @@ struct proposal {
     struct raft_payload *payload; /* encoded InternalRaftRequest; the reference is taken */
     uint64_t id;                  /* header.ID in the payload */
     void (*done)(struct proposal *proposal, enum api_error error, struct slice response);
-    bool answer_now;  /* set for done: so few answers come together that handing them to the
-                         responder  would cost more than sending them here */
-    raft_index index; /* the actors': where it went into the log, and in which term */
-    raft_term term;
-    enum api_error held_error; /* the applier's: an answer that waits for a compaction's end */
+    bool answer_now; /* set for done: so few answers come together that handing them to the
+                        responder  would cost more than sending them here */
+    struct proposal *same_bucket; /* consensus': forwarded ones are found by id */
+    enum api_error held_error;    /* the applier's: an answer that waits for a compaction's end */
     struct slice held_response;
 };
 
@@ -52,7 +55,6 @@ struct proposal {
 struct read_request {
     struct request request;
     void (*ready)(struct read_request *read, enum api_error error, uint32_t reader);
-    raft_index index; /* the actors': to be applied before the read */
 };
 
 /* A change of the configuration, from any member: a follower's goes to the leader like any
@@ -69,11 +71,10 @@ struct conf_proposal {
                                      reference is taken */
     uint64_t id;                  /* ConfChange.ID in the payload, from loops_next_id() */
     void (*done)(struct conf_proposal *proposal, enum api_error error);
-    raft_index index; /* the actors' */
-    raft_term term;
 };
 
-/* Hands leadership to target, a voter (the caller has looked). done is called exactly once, on the
+/* Hands leadership to target, a voter (the caller has looked), or with 0 to the one that lacks
+ * least (API_BAD_LEADER_TRANSFEREE: there is none). done is called exactly once, on the
  * consensus actor: API_OK when target is the leader (at once if it is already), API_NOT_LEADER when
  * this member does not lead, API_TIMEOUT_LEADER_TRANSFER at the deadline. */
 struct transfer_request {
@@ -111,11 +112,10 @@ uint64_t loops_next_id(struct loops *loops);
 struct loops_status {
     raft_id leader;
     raft_term term;
-    enum api_error held_error; /* the applier's: an answer that waits for a compaction's end */
-    struct slice held_response;
     raft_index commit, applied;
     bool is_leader, is_learner;
-    bool ready; /* this member's own publish entry is applied: client calls are served */
+    bool is_quarantined; /* takes no part any more: what it promised is gone */
+    bool ready;          /* this member's own publish entry is applied: client calls are served */
 };
 void loops_get_status(const struct loops *loops, struct loops_status *out);
 #endif

@@ -27,14 +27,18 @@ struct snapshot_source {
     void (*close)(struct snapshot_source *source);
 };
 
-/* All calls come from the consensus actor and return at once. */
+/* All calls come from the consensus actor, but for add_peer() of the members found at start, which
+ * come out of loops_new(). All return at once. */
 struct transport {
     /* Takes copies, or references of payloads, of `count` messages to any members. What finds its
-     * queue full, or no connection, is dropped and reported by loops_peer_unreachable(). */
+     * queue full, or no connection, is dropped and reported by loops_peer_unreachable(). None is
+     * sent again: a proposal that came twice would happen twice. */
     void (*send)(struct transport *transport, const struct raft_message *messages, uint32_t count);
     /* A MsgSnap with its db file; ends in one loops_peer_snapshot_sent(). Owns source. */
     void (*send_snapshot)(struct transport *transport, const struct raft_message *message,
                           struct snapshot_source *source);
+    /* One that is known already is as if updated: a member that joins is told of the others before
+     * its log is. urls are borrowed for the call. */
     void (*add_peer)(struct transport *transport, raft_id id, const struct slice *urls,
                      uint32_t urls_count);
     void (*update_peer)(struct transport *transport, raft_id id, const struct slice *urls,
