@@ -561,6 +561,11 @@ static struct disk_write *pop_submitted(struct fake_disk *disk)
     return write;
 }
 
+bool fake_disk_is_writing(const struct fake_disk *disk)
+{
+    return disk->submitted != NULL;
+}
+
 bool fake_disk_complete(struct fake_disk *disk)
 {
     struct disk_write *write = pop_submitted(disk);

@@ -27,6 +27,8 @@ struct disk *fake_disk_base(struct fake_disk *disk); /* borrowed; disk_free() on
 void fake_disk_set_auto(struct fake_disk *disk, bool automatic);
 /* Completes the oldest submitted write; false when there is none. */
 bool fake_disk_complete(struct fake_disk *disk);
+/* A submitted write waits to be completed. */
+bool fake_disk_is_writing(const struct fake_disk *disk);
 
 /* The call_at-th fallible call from now (0: the next) fails with status; a write is then torn. */
 void fake_disk_fail_at(struct fake_disk *disk, uint64_t call_at, enum status status);

@@ -1,0 +1,207 @@
+/* Whole clusters in one thread, one seed each (tests/sim/cluster.h): what the loops do when there
+ * are other members. */
+#include "tests/sim/cluster.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+/* cmocka.h wants the two above */
+#include <cmocka.h>
+
+#ifdef __SANITIZE_THREAD__
+#define SEEDS 5U /* it is slow, and there is one thread */
+#else
+#define SEEDS 60U
+#endif
+
+static struct cluster *three(uint64_t seed)
+{
+    const struct cluster_options options = {
+        .seed = seed, .members_count = 3, .sync_ns_min = NS_PER_MS, .sync_ns_max = 3 * NS_PER_MS};
+    struct cluster *cluster = cluster_new(&options);
+    cluster_wait_for_leader(cluster);
+    return cluster;
+}
+
+static uint32_t follower_of(struct cluster *cluster)
+{
+    return (cluster_leader(cluster) + 1) % 3;
+}
+
+static void put_until_done(struct cluster *cluster, uint32_t member)
+{
+    struct operation *put = cluster_put(cluster, member);
+    cluster_until(cluster, cluster_is_done, put, 2 * NS_PER_S, "a put");
+}
+
+static void test_cluster_takes_puts_through_any_member(void **state)
+{
+    (void)state;
+    struct cluster *cluster = three(1);
+    cluster_run(cluster, NS_PER_S);
+    for (uint32_t i = 0; i < 3; i++)
+        put_until_done(cluster, i);
+    cluster_settle(cluster);
+    cluster_free(cluster);
+}
+
+static void test_cluster_goes_on_when_the_leader_dies(void **state)
+{
+    (void)state;
+    struct cluster *cluster = three(2);
+    put_until_done(cluster, cluster_leader(cluster));
+    uint32_t dead = cluster_leader(cluster);
+    cluster_crash(cluster, dead);
+    cluster_wait_for_leader(cluster);
+    put_until_done(cluster, cluster_leader(cluster));
+    cluster_settle(cluster);
+    cluster_free(cluster);
+}
+
+/* Its own disk is one vote of three: it writes to the others and answers all the same. */
+static void test_cluster_goes_on_while_the_disk_of_the_leader_hangs(void **state)
+{
+    (void)state;
+    struct cluster *cluster = three(3);
+    cluster_run(cluster, NS_PER_S);
+    uint32_t leader = cluster_leader(cluster);
+    cluster_stall_disk(cluster, leader, 3 * NS_PER_S);
+    for (uint32_t i = 0; i < 100; i++) {
+        struct operation *put = cluster_put(cluster, i % 3);
+        cluster_until(cluster, cluster_is_done, put, 300 * NS_PER_MS, "a put beside a stall");
+    }
+    assert_int_equal(cluster_leader(cluster), leader);
+    cluster_settle(cluster);
+    cluster_free(cluster);
+}
+
+/* What is in its log has an open fate; its callers learn that at once. */
+static void test_cluster_answers_at_once_when_leadership_is_lost(void **state)
+{
+    (void)state;
+    struct cluster *cluster = three(4);
+    cluster_run(cluster, NS_PER_S);
+    uint32_t leader = cluster_leader(cluster);
+    network_isolate(cluster->network, leader, true);
+    struct operation *put = cluster_put(cluster, leader);
+    struct operation *read = cluster_read(cluster, leader);
+    cluster_run(cluster, 3 * NS_PER_S);
+    assert_int_equal(put->state, OPERATION_FAILED);
+    assert_int_equal(put->error, API_LEADER_CHANGED);
+    assert_int_equal(read->state, OPERATION_FAILED);
+    assert_int_equal(read->error, API_LEADER_CHANGED);
+    cluster_settle(cluster);
+    cluster_free(cluster);
+}
+
+/* A forwarded put whose leader is gone is not left to its deadline either. */
+static void test_cluster_gives_up_what_was_forwarded_to_a_lost_leader(void **state)
+{
+    (void)state;
+    struct cluster *cluster = three(5);
+    cluster_run(cluster, NS_PER_S);
+    uint32_t leader = cluster_leader(cluster), follower = follower_of(cluster);
+    network_isolate(cluster->network, leader, true);
+    struct operation *put = cluster_put(cluster, follower);
+    cluster_run(cluster, 5 * NS_PER_S);
+    assert_int_equal(put->state, OPERATION_FAILED);
+    assert_int_equal(put->error, API_LEADER_CHANGED);
+    cluster_settle(cluster);
+    cluster_free(cluster);
+}
+
+/* ---- by chance ---- */
+
+struct chaos {
+    uint64_t crashed_until_ns[3], cut_until_ns[3];
+};
+
+static void disturb(struct cluster *cluster, struct chaos *chaos)
+{
+    uint32_t victim = (uint32_t)rng_below(&cluster->rng, 3);
+    uint64_t until_ns = cluster->now_ns + rng_below(&cluster->rng, 5 * NS_PER_S);
+    switch (rng_below(&cluster->rng, 4)) {
+    case 0:
+        if (!cluster->members[victim].running)
+            break;
+        cluster_crash(cluster, victim);
+        chaos->crashed_until_ns[victim] = until_ns;
+        break;
+    case 1:
+        network_isolate(cluster->network, victim, true);
+        chaos->cut_until_ns[victim] = until_ns;
+        break;
+    case 2:
+        cluster_stall_disk(cluster, victim, until_ns - cluster->now_ns);
+        break;
+    default:
+        network_link(cluster->network, victim, (victim + 1) % 3)->loss_permille =
+            (uint32_t)rng_below(&cluster->rng, 500);
+        break;
+    }
+}
+
+static void recover(struct cluster *cluster, struct chaos *chaos)
+{
+    for (uint32_t i = 0; i < 3; i++) {
+        if (!cluster->members[i].running && chaos->crashed_until_ns[i] <= cluster->now_ns)
+            cluster_start(cluster, i);
+        if (chaos->cut_until_ns[i] != 0 && chaos->cut_until_ns[i] <= cluster->now_ns) {
+            network_isolate(cluster->network, i, false);
+            chaos->cut_until_ns[i] = 0;
+        }
+    }
+}
+
+static void one_request(struct cluster *cluster)
+{
+    uint32_t member = (uint32_t)rng_below(&cluster->rng, 3);
+    if (!cluster->members[member].running)
+        return;
+    if (rng_below(&cluster->rng, 3) == 0)
+        cluster_read(cluster, member);
+    else
+        cluster_put(cluster, member);
+}
+
+static void run_seed(uint64_t seed)
+{
+    struct cluster *cluster = three(seed);
+    for (uint32_t i = 0; i < 3; i++) {
+        for (uint32_t j = 0; j < 3; j++) {
+            struct network_link *link = network_link(cluster->network, i, j);
+            link->delay_ns_max = link->delay_ns_min + rng_below(&cluster->rng, 20 * NS_PER_MS);
+            link->twice_permille = 20;
+        }
+    }
+    struct chaos chaos = {0};
+    for (uint32_t i = 0; i < 300; i++) {
+        if (rng_below(&cluster->rng, 20) == 0)
+            disturb(cluster, &chaos);
+        recover(cluster, &chaos);
+        one_request(cluster);
+        cluster_run(cluster, rng_below(&cluster->rng, 100 * NS_PER_MS));
+    }
+    cluster_settle(cluster);
+    assert_in_range(cluster->acknowledged, 3, UINT64_MAX);
+    cluster_free(cluster);
+}
+
+static void test_cluster_keeps_its_promises_through_chance(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= SEEDS; seed++)
+        run_seed(seed);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_cluster_takes_puts_through_any_member),
+        cmocka_unit_test(test_cluster_goes_on_when_the_leader_dies),
+        cmocka_unit_test(test_cluster_goes_on_while_the_disk_of_the_leader_hangs),
+        cmocka_unit_test(test_cluster_answers_at_once_when_leadership_is_lost),
+        cmocka_unit_test(test_cluster_gives_up_what_was_forwarded_to_a_lost_leader),
+        cmocka_unit_test(test_cluster_keeps_its_promises_through_chance),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

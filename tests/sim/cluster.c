@@ -1,0 +1,504 @@
+#include "tests/sim/cluster.h"
+
+#include "base/lock.h"
+#include "base/minmax.h"
+#include "server/state/conf_state.h"
+#include "server/state/kv_request.h"
+#include "server/state/machine.h"
+#include "tests/fakes/backend_mem.h"
+#include "tests/sim/cluster_private.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+/* cmocka.h wants the two above */
+#include <cmocka.h>
+
+#define LOG_DIR "/wal"
+#define TICK_NS (100 * NS_PER_MS)
+#define ELECTION_TICKS 10U
+#define READ_BATCH_ENTRIES 512U
+#define ENTRIES_MAX 65536U
+
+/* ---- what a member calls ---- */
+
+static uint64_t member_now(void *context)
+{
+    return ((struct cluster_member *)context)->cluster->now_ns;
+}
+
+static void member_fatal(void *context, enum status st, const char *what)
+{
+    struct cluster_member *m = context;
+    m->fatal = true;
+    fail_msg("seed %u: member %u: %s: %s (%s)", (unsigned)m->cluster->options.seed, m->number, what,
+             status_str(st), machine_problem(m->machine));
+}
+
+static void member_wake(void *context, uint32_t actor)
+{
+    ((struct cluster_member *)context)->woken[actor] = true;
+}
+
+static void member_removed(void *context)
+{
+    ((struct cluster_member *)context)->removed = true;
+}
+
+static void member_quarantined(void *context, const char *why)
+{
+    struct cluster_member *m = context;
+    m->quarantined = true;
+    fail_msg("seed %u: member %u is quarantined: %s", (unsigned)m->cluster->options.seed, m->number,
+             why);
+}
+
+static void wake_consensus(void *context)
+{
+    member_wake(context, ACTOR_CONSENSUS);
+}
+
+static void wake_applier(void *context)
+{
+    member_wake(context, ACTOR_APPLIER);
+}
+
+static void wake_writer(void *context)
+{
+    member_wake(context, ACTOR_WRITER);
+}
+
+static void wake_preparer(void *context)
+{
+    member_wake(context, ACTOR_PREPARER);
+}
+
+/* ---- making a member ---- */
+
+static struct raft_payload *founding_change(const struct cluster_member *m)
+{
+    char json[160];
+    int len = snprintf(json, sizeof(json),
+                       "{\"id\":%llu,\"peerURLs\":[\"http://m%u:2380\"],\"name\":\"m%u\"}",
+                       (unsigned long long)m->id, m->number, m->number);
+    const struct member_change change = {
+        .type = MEMBER_CHANGE_ADD_NODE, .node_id = m->id, .context = slice_make(json, (size_t)len)};
+    struct raft_payload *payload = member_change_payload(&change);
+    assert_non_null(payload);
+    return payload;
+}
+
+static void open_wal(struct cluster_member *m, bool create, struct raft_log_id mark,
+                     struct wal_recovered *recovered)
+{
+    struct wal_report report;
+    const struct wal_options options = {.disk = fake_disk_base(m->disk),
+                                        .clock = &m->clock,
+                                        .rng = &m->rng,
+                                        .dir = LOG_DIR,
+                                        .life_id = m->life_id,
+                                        .create = create,
+                                        .store_mark = mark,
+                                        .segment_bytes_first = 64 << 10,
+                                        .segment_bytes_max = 128 << 10};
+    enum status st = wal_open(&options, &m->wal, recovered, &report);
+    if (st != ST_OK)
+        fail_msg("seed %u: the log of member %u: %s: %s", (unsigned)m->cluster->options.seed,
+                 m->number, status_str(st), report.text);
+}
+
+/* What a first start leaves: the entries that make the founding members voters, or nothing. */
+static void make_log(struct cluster_member *m, uint32_t founders)
+{
+    struct wal_recovered recovered;
+    struct raft_entry entries[CLUSTER_MEMBERS_MAX];
+    open_wal(m, /* create= */ true, (struct raft_log_id){0}, &recovered);
+    for (uint32_t i = 0; i < founders; i++)
+        entries[i] = (struct raft_entry){.term = 1,
+                                         .index = i + 1,
+                                         .type = RAFT_ENTRY_CONF_CHANGE,
+                                         .payload = founding_change(&m->cluster->members[i])};
+    const struct raft_hard_state hard_state = {.term = 1, .commit = founders};
+    const struct wal_append append = {
+        .entries = entries, .entries_count = founders, .hard_state = &hard_state};
+    uint64_t ticket;
+    if (founders > 0)
+        assert_int_equal(wal_append(m->wal, &append, &ticket), ST_OK);
+    assert_int_equal(wal_finish(m->wal), ST_OK);
+    wal_close(m->wal);
+    for (uint32_t i = 0; i < founders; i++)
+        raft_payload_unref(entries[i].payload);
+}
+
+static void open_store(struct cluster_member *m)
+{
+    const struct store_options store = {.backend = backend_mem(),
+                                        .backend_options = {.path = m->store_path,
+                                                            .life_id = m->life_id,
+                                                            .map_bytes_max = 1 << 30,
+                                                            .create = true},
+                                        .lock = m->lock,
+                                        .clock = &m->clock,
+                                        .readers_count = 2,
+                                        .wake_writer = wake_writer,
+                                        .wake_apply = wake_applier,
+                                        .wake_context = m};
+    assert_int_equal(store_open(&store, &m->store), ST_OK);
+    const struct mvcc_options mvcc = {
+        .store = m->store, .lock = m->lock, .life_id = m->life_id, .readers_count = 2};
+    assert_int_equal(mvcc_open(&mvcc, &m->mvcc), ST_OK);
+    const struct machine_options machine = {
+        .store = m->store, .mvcc = m->mvcc, .cluster_id = 1, .member_id = m->id};
+    assert_int_equal(machine_open(&machine, &m->machine), ST_OK);
+}
+
+static uint32_t read_log(struct cluster_member *m, const struct wal_recovered *recovered,
+                         struct raft_entry *entries)
+{
+    uint32_t count = 0;
+    for (raft_index next = recovered->first_index; next <= recovered->last_index;) {
+        uint32_t got = 0;
+        assert_true(recovered->last_index - next < ENTRIES_MAX - count);
+        assert_int_equal(
+            wal_read(m->wal, next, recovered->last_index, 1 << 20, entries + count, &got), ST_OK);
+        count += got;
+        next += got;
+    }
+    return count;
+}
+
+static void open_raft(struct cluster_member *m, const struct wal_recovered *recovered,
+                      const struct store_mark *mark)
+{
+    struct raft_entry *entries = calloc(ENTRIES_MAX, sizeof(*entries));
+    assert_non_null(entries);
+    struct raft_start start = {
+        .hard_state = recovered->hard_state, .entries = entries, .applied = mark->index};
+    assert_int_equal(conf_state_decode(mark->conf_state, &start.conf_state), ST_OK);
+    uint32_t count = start.entries_count = read_log(m, recovered, entries);
+    if (recovered->first_index > 1 && count > 0) {
+        start.before_first = (struct raft_log_id){entries[0].index, entries[0].term};
+        start.entries++;
+        start.entries_count--;
+    }
+    uint32_t window = m->cluster->options.window_entries_max;
+    const struct raft_config config = {.id = m->id,
+                                       .election_ticks = ELECTION_TICKS,
+                                       .heartbeat_ticks = 1,
+                                       .message_bytes_max = 16 << 10,
+                                       .inflight_messages_max = 64,
+                                       .inflight_bytes_max = 1 << 20,
+                                       .apply_bytes_max = 1 << 20,
+                                       .window_entries_max = window == 0 ? 100 : window,
+                                       .window_bytes_max = 1 << 20,
+                                       .stall_ticks_max = 5 * ELECTION_TICKS,
+                                       .stall_bytes_max = 32 << 20,
+                                       .follower_bytes_max = 64 << 20,
+                                       .check_quorum = true,
+                                       .pre_vote = true,
+                                       .step_down_on_removal = true,
+                                       .apply_unstable = true,
+                                       .rng = &m->rng};
+    assert_int_equal(raft_new(&config, &start, &m->raft), ST_OK);
+    for (uint32_t i = 0; i < count; i++)
+        raft_payload_unref(entries[i].payload);
+    free(entries);
+}
+
+void cluster_start(struct cluster *cluster, uint32_t member)
+{
+    struct cluster_member *m = &cluster->members[member];
+    assert_true(m->exists && !m->running);
+    fake_disk_set_auto(m->disk, true); /* starting waits for the disk */
+    open_store(m);
+    struct store_mark mark = store_opened_at(m->store);
+    struct wal_recovered recovered;
+    open_wal(m, /* create= */ false, (struct raft_log_id){mark.index, mark.term}, &recovered);
+    open_raft(m, &recovered, &mark);
+    const struct loops_options options = {.clock = &m->clock,
+                                          .raft = m->raft,
+                                          .wal = m->wal,
+                                          .store = m->store,
+                                          .mvcc = m->mvcc,
+                                          .machine = m->machine,
+                                          .transport = network_transport(cluster->network, member),
+                                          .applied = mark.index,
+                                          .member_id = m->id,
+                                          .id_start = rng_next(&m->rng),
+                                          .tick_ns = TICK_NS,
+                                          .readers_count = 1,
+                                          .reader_slot_first = 1,
+                                          .election_ticks = ELECTION_TICKS,
+                                          .waves = true,
+                                          .wake = member_wake,
+                                          .fatal = member_fatal,
+                                          .removed = member_removed,
+                                          .quarantined = member_quarantined,
+                                          .context = m};
+    assert_int_equal(loops_new(&options, &m->loops), ST_OK);
+    wal_set_owner_wake(m->wal, wake_consensus, m);
+    wal_set_preparer_wake(m->wal, wake_preparer, m);
+    fake_disk_set_auto(m->disk, false);
+    m->applied_seen = (struct raft_log_id){mark.index, mark.term};
+    m->sync_due_ns = 0;
+    m->running = true;
+    m->lives_count++;
+    for (uint32_t i = 0; i < CLUSTER_ACTORS; i++)
+        m->woken[i] = true;
+}
+
+/* The other members, by the flags of a first start: until its own log says so. */
+static void introduce(struct cluster *cluster, uint32_t member)
+{
+    struct transport *transport = network_transport(cluster->network, member);
+    for (uint32_t i = 0; i < CLUSTER_MEMBERS_MAX; i++) {
+        if (i != member && cluster->members[i].exists)
+            transport->add_peer(transport, cluster->members[i].id, NULL, 0);
+    }
+}
+
+static void make_member(struct cluster *cluster, uint32_t member, uint32_t founders)
+{
+    struct cluster_member *m = &cluster->members[member];
+    m->life_id = rng_next(&m->rng);
+    m->disk = fake_disk_new(rng_next(&m->rng));
+    snprintf(m->store_path, sizeof(m->store_path), "sim-%u.mem", member);
+    make_log(m, founders);
+    m->exists = true;
+}
+
+void cluster_join(struct cluster *cluster, uint32_t member)
+{
+    make_member(cluster, member, /* founders= */ 0);
+    introduce(cluster, member);
+    cluster_start(cluster, member);
+}
+
+static void stop_member(struct cluster_member *m)
+{
+    m->running = false;
+    loops_free(m->loops);
+    raft_free(m->raft);
+    wal_close(m->wal);
+    machine_close(m->machine);
+    mvcc_close(m->mvcc);
+    store_close(m->store);
+    m->loops = NULL;
+    network_forget_peers(m->cluster->network, m->number);
+}
+
+void cluster_crash(struct cluster *cluster, uint32_t member)
+{
+    struct cluster_member *m = &cluster->members[member];
+    assert_true(m->running);
+    fake_disk_power_cut(m->disk);
+    stop_member(m);
+    backend_mem_power_cut(m->store_path, rng_next(&cluster->rng));
+}
+
+void cluster_stall_disk(struct cluster *cluster, uint32_t member, uint64_t for_ns)
+{
+    cluster->members[member].stall_until_ns = cluster->now_ns + for_ns;
+}
+
+/* ---- the network's ends ---- */
+
+static void deliver(void *context, uint32_t to, struct peer_message *message, struct slice snapshot)
+{
+    struct cluster *cluster = context;
+    struct cluster_member *m = &cluster->members[to];
+    (void)snapshot;
+    if (!m->running) {
+        message->release(message);
+        return;
+    }
+    message->node.next = NULL;
+    loops_receive(m->loops, message);
+}
+
+static void snapshot_sent(void *context, uint32_t from, raft_id to, bool succeeded)
+{
+    struct cluster_member *m = &((struct cluster *)context)->members[from];
+    if (m->running)
+        loops_peer_snapshot_sent(m->loops, to, succeeded);
+}
+
+/* ---- life ---- */
+
+struct cluster *cluster_new(const struct cluster_options *options)
+{
+    struct cluster *cluster = calloc(1, sizeof(*cluster));
+    assert_non_null(cluster);
+    cluster->options = *options;
+    rng_seed(&cluster->rng, options->seed);
+    cluster->now_ns = NS_PER_S;
+    cluster->network =
+        network_new(&cluster->rng, &cluster->now_ns, deliver, snapshot_sent, cluster);
+    backend_mem_clear();
+    for (uint32_t i = 0; i < CLUSTER_MEMBERS_MAX; i++) {
+        struct cluster_member *m = &cluster->members[i];
+        m->cluster = cluster;
+        m->number = i;
+        m->id = 0x8e9e05c52164694dU + i * 0x1111111111111111U;
+        m->clock = (struct clock){member_now, member_now, m};
+        rng_seed(&m->rng, rng_next(&cluster->rng));
+        network_name(cluster->network, i, m->id);
+        assert_int_equal(lock_new(/* threaded= */ false, &m->lock), ST_OK);
+    }
+    for (uint32_t i = 0; i < options->members_count; i++)
+        make_member(cluster, i, options->members_count);
+    for (uint32_t i = 0; i < options->members_count; i++) {
+        introduce(cluster, i);
+        cluster_start(cluster, i);
+    }
+    return cluster;
+}
+
+void cluster_free(struct cluster *cluster)
+{
+    for (uint32_t i = 0; i < CLUSTER_MEMBERS_MAX; i++) {
+        struct cluster_member *m = &cluster->members[i];
+        if (m->running)
+            stop_member(m);
+        lock_free(m->lock);
+    }
+    network_free(cluster->network);
+    for (uint32_t i = 0; i < CLUSTER_MEMBERS_MAX; i++)
+        fake_disk_free(cluster->members[i].disk);
+    backend_mem_clear();
+    cluster_free_operations(cluster);
+    free(cluster->history.leader_of_term);
+    free(cluster->history.term_of_index);
+    free(cluster);
+}
+
+/* ---- what can happen ---- */
+
+struct event {
+    struct cluster_member *member; /* NULL: the network delivers */
+    uint32_t actor;                /* CLUSTER_ACTORS: the disk completes a write */
+};
+
+#define EVENTS_MAX (CLUSTER_MEMBERS_MAX * (CLUSTER_ACTORS + 1) + 1)
+
+static uint64_t disk_due_ns(struct cluster_member *m)
+{
+    struct cluster *cluster = m->cluster;
+    if (!fake_disk_is_writing(m->disk)) {
+        m->sync_due_ns = 0;
+        return UINT64_MAX;
+    }
+    if (m->sync_due_ns == 0)
+        m->sync_due_ns = cluster->now_ns + cluster->options.sync_ns_min +
+                         rng_below(&cluster->rng,
+                                   cluster->options.sync_ns_max - cluster->options.sync_ns_min + 1);
+    return max_u64(m->sync_due_ns, m->stall_until_ns);
+}
+
+static void consider(struct event *events, uint32_t *count, struct cluster_member *m,
+                     uint32_t actor, uint64_t due_ns, uint64_t *next_ns, uint64_t now_ns)
+{
+    if (due_ns <= now_ns)
+        events[(*count)++] = (struct event){m, actor};
+    else
+        *next_ns = min_u64(*next_ns, due_ns);
+}
+
+/* All that can happen now; *next_ns_out is when more can. */
+static uint32_t collect_events(struct cluster *cluster, struct event *events, uint64_t *next_ns_out)
+{
+    uint32_t count = 0;
+    uint64_t now_ns = cluster->now_ns;
+    *next_ns_out = UINT64_MAX;
+    for (uint32_t i = 0; i < CLUSTER_MEMBERS_MAX; i++) {
+        struct cluster_member *m = &cluster->members[i];
+        if (!m->running)
+            continue;
+        for (uint32_t actor = 0; actor < CLUSTER_ACTORS; actor++)
+            consider(events, &count, m, actor, m->woken[actor] ? now_ns : m->due_ns[actor],
+                     next_ns_out, now_ns);
+        consider(events, &count, m, CLUSTER_ACTORS, disk_due_ns(m), next_ns_out, now_ns);
+    }
+    consider(events, &count, NULL, 0, network_next_ns(cluster->network), next_ns_out, now_ns);
+    return count;
+}
+
+static void happen(struct cluster *cluster, const struct event *event)
+{
+    struct cluster_member *m = event->member;
+    if (m == NULL) {
+        network_step(cluster->network);
+    } else if (event->actor == CLUSTER_ACTORS) {
+        fake_disk_complete(m->disk);
+        m->sync_due_ns = 0;
+        m->woken[ACTOR_CONSENSUS] = true;
+    } else {
+        m->woken[event->actor] = false;
+        m->due_ns[event->actor] = loops_step(m->loops, event->actor, cluster->now_ns);
+        cluster_check_step(m);
+    }
+    cluster->steps_count++;
+}
+
+bool cluster_step(struct cluster *cluster, uint64_t until_ns)
+{
+    struct event events[EVENTS_MAX];
+    uint64_t next_ns;
+    uint32_t count = collect_events(cluster, events, &next_ns);
+    if (count > 0) {
+        happen(cluster, &events[rng_below(&cluster->rng, count)]);
+        return true;
+    }
+    if (next_ns > until_ns) {
+        cluster->now_ns = max_u64(cluster->now_ns, until_ns);
+        return false;
+    }
+    cluster->now_ns = next_ns;
+    return true;
+}
+
+void cluster_run(struct cluster *cluster, uint64_t for_ns)
+{
+    uint64_t until_ns = cluster->now_ns + for_ns;
+    while (cluster_step(cluster, until_ns))
+        continue;
+}
+
+void cluster_until(struct cluster *cluster,
+                   bool (*condition)(struct cluster *cluster, void *context), void *context,
+                   uint64_t limit_ns, const char *what)
+{
+    uint64_t until_ns = cluster->now_ns + limit_ns;
+    while (!condition(cluster, context)) {
+        if (!cluster_step(cluster, until_ns))
+            fail_msg("seed %u: not within %u ms: %s", (unsigned)cluster->options.seed,
+                     (unsigned)(limit_ns / NS_PER_MS), what);
+    }
+}
+
+uint32_t cluster_leader(struct cluster *cluster)
+{
+    uint32_t leader = CLUSTER_MEMBERS_MAX;
+    raft_term term = 0;
+    for (uint32_t i = 0; i < CLUSTER_MEMBERS_MAX; i++) {
+        if (!cluster->members[i].running)
+            continue;
+        struct loops_status status;
+        loops_get_status(cluster->members[i].loops, &status);
+        if (status.is_leader && status.term > term) {
+            leader = i;
+            term = status.term;
+        }
+    }
+    return leader;
+}
+
+static bool has_leader(struct cluster *cluster, void *context)
+{
+    (void)context;
+    return cluster_leader(cluster) != CLUSTER_MEMBERS_MAX;
+}
+
+void cluster_wait_for_leader(struct cluster *cluster)
+{
+    cluster_until(cluster, has_leader, NULL, 30 * NS_PER_S, "a leader");
+}
