@@ -75,7 +75,7 @@ OUTSIDE = {
                  r"wal/disk_\w+\.[ch]", r"base/lock\.c", r"(tools|bench|tests)/.*"]),
     "clocks": (re.compile(r"\b(clock_gettime|clock_nanosleep|gettimeofday|nanosleep|usleep|sleep|time)\s*\("),
                [r"server/(run|rpc|http|peers)/.*", r"wal/disk_\w+\.[ch]", r"(tools|bench)/.*", r"tests/.*"]),
-    "sockets": (re.compile(r"\b(socket|socketpair|accept4?|bind|listen|connect|recv|recvmsg|send|sendmsg)\s*\("),
+    "sockets": (re.compile(r"(?<!->)\b(socket|socketpair|accept4?|bind|listen|connect|recv|recvmsg|send|sendmsg)\s*\("),
                 [r"server/(run|rpc|http|peers)/.*", r"(tools|bench|tests)/.*"]),
 }
 
