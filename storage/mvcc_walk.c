@@ -26,7 +26,7 @@ enum status mvcc_walk(struct mvcc *mvcc, uint32_t reader, struct revision from,
                       store_revision_fn fn, void *context)
 {
     struct walk walk = {.fn = fn, .context = context, .next = from};
-    enum status st;
+    enum status st = ST_OK;
     do {
         walk.left = MVCC_WALK_RECORDS;
         walk.paused = false;

@@ -120,13 +120,10 @@ static void peek(struct acceptor *acceptor, struct connection *connection, uint3
     ssize_t n = recv(connection->watched.fd, head, sizeof(head), MSG_PEEK | MSG_DONTWAIT);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
-    if (n <= 0)
-        drop(acceptor, connection);
-    else if (memcmp(head, preface, (size_t)n) != 0)
-        hand_over(acceptor, connection, false);
-    else if (n == sizeof(preface))
-        hand_over(acceptor, connection, true);
-    else if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0)
+    bool may_be_http2 = n > 0 && memcmp(head, preface, (size_t)n) == 0;
+    if (n == sizeof(preface) || (n > 0 && !may_be_http2))
+        hand_over(acceptor, connection, may_be_http2);
+    else if (n <= 0 || (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0)
         drop(acceptor, connection); /* the rest never comes */
     /* Otherwise a beginning of the preface: the next bytes bring the next event (EPOLLET). */
 }
