@@ -76,7 +76,7 @@ static bool lowest(const struct slice *servers, uint32_t count, struct version *
 bool cluster_version_decide(const struct slice *servers, uint32_t count, const char *current,
                             char out[VERSION_TEXT_BYTES])
 {
-    struct version decided, now;
+    struct version decided = {0}, now = {0};
     bool is_known = lowest(servers, count, &decided);
     if (is_known)
         snprintf(out, VERSION_TEXT_BYTES, "%u.%u.0", decided.major, decided.minor);
