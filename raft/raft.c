@@ -362,14 +362,13 @@ static void tick_leader(struct raft *r)
 {
     r->heartbeat_elapsed++;
     r->election_elapsed++;
-    if (r->election_elapsed >= r->config.election_ticks) {
+    raft_tick_stalled(r); /* first: the check of the quorum forgets who was heard of */
+    if (r->role == RAFT_LEADER && r->election_elapsed >= r->config.election_ticks) {
         r->election_elapsed = 0;
         if (r->config.check_quorum)
             check_quorum(r);
         r->transferee = 0; /* it had its time */
     }
-    if (r->role == RAFT_LEADER)
-        raft_tick_stalled(r);
     if (r->role == RAFT_LEADER && r->heartbeat_elapsed >= r->config.heartbeat_ticks) {
         r->heartbeat_elapsed = 0;
         raft_broadcast_heartbeat(r);
@@ -449,6 +448,8 @@ static void switch_configuration(struct raft *r, struct tracker *changed)
             become_follower(r, r->term, /* leader= */ 0);
         return; /* else it leads on until a member of the new configuration takes over */
     }
+    /* A smaller quorum may already have confirmed the reads that wait; alone, nobody else will. */
+    raft_reads_confirm(r, tracker_find(&r->tracker, r->id), /* position= */ 0);
     if (raft_maybe_commit(r)) {
         raft_broadcast_append(r); /* a smaller quorum may already have what it needs */
         return;
