@@ -121,6 +121,13 @@ static void parse_command(char *line, struct script_command *command)
 
 /* ---- comparison ---- */
 
+static enum script_mode mode = SCRIPT_EXACT;
+
+void script_set_mode(enum script_mode wanted)
+{
+    mode = wanted;
+}
+
 static bool is_log_line(const char *line)
 {
     static const char *const levels[] = {"DEBUG ", "INFO ", "WARN ", "ERROR "};
@@ -132,12 +139,12 @@ static bool is_log_line(const char *line)
     return false;
 }
 
-/* What is expected, without log lines; nothing left means that nothing is printed: "ok". */
-static void strip_log_lines(const char *text, struct buf *out)
+/* The text as it is compared; nothing left means that nothing is printed: "ok". */
+static void normalize(const char *text, struct buf *out)
 {
     while (*text != '\0') {
         size_t len = strcspn(text, "\n");
-        if (!is_log_line(text))
+        if (mode != SCRIPT_PROTOCOL || !is_log_line(text))
             emit(out, "%.*s\n", (int)len, text);
         text += len + (text[len] == '\n');
     }
@@ -145,21 +152,20 @@ static void strip_log_lines(const char *text, struct buf *out)
         emit(out, "ok\n");
 }
 
-static int compare(const struct script_command *command, const char *expected, struct buf *got)
+static int compare(const struct script_command *command, const char *expected, const char *printed)
 {
-    if (got->len == 0)
-        emit(got, "ok");
-    if (got->data[got->len - 1] != '\n')
-        emit(got, "\n");
-    struct buf want;
+    struct buf want, got;
     buf_init(&want, SIZE_MAX / 2);
-    strip_log_lines(expected, &want);
-    bool same = slice_eq(buf_slice(&want), buf_slice(got));
+    buf_init(&got, SIZE_MAX / 2);
+    normalize(expected, &want);
+    normalize(printed, &got);
+    bool same = slice_eq(buf_slice(&want), buf_slice(&got));
     if (!same)
         fprintf(stderr, "%s:%d: %s\n--- expected\n%.*s--- got\n%.*s\n", command->path,
-                command->line, command->name, (int)want.len, (const char *)want.data, (int)got->len,
-                (const char *)got->data);
+                command->line, command->name, (int)want.len, (const char *)want.data, (int)got.len,
+                (const char *)got.data);
     buf_deinit(&want);
+    buf_deinit(&got);
     return !same;
 }
 
@@ -206,34 +212,72 @@ static char *read_all(const char *path)
     return text;
 }
 
+static void write_all(const char *path, const struct buf *text)
+{
+    FILE *file = fopen(path, "we");
+    ASSERT(file != NULL);
+    ASSERT(fwrite(text->data, 1, text->len, file) == text->len);
+    fclose(file);
+}
+
+struct block {
+    struct buf input, expected, printed;
+};
+
+/* One block whose command stands in line; what it should look like goes to rewritten. */
+static int run_block(struct reader *reader, struct script_command *command, char *line,
+                     struct block *b, script_run run, void *context, struct buf *rewritten)
+{
+    emit(rewritten, "%s\n", line);
+    parse_command(line, command);
+    take_until(reader, "----", &b->input);
+    take_until(reader, "", &b->expected);
+    command->input = (char *)b->input.data;
+    buf_reset(&b->printed);
+    run(context, command, &b->printed);
+    emit(&b->printed, "%c", '\0');
+    struct buf text;
+    buf_init(&text, SIZE_MAX / 2);
+    normalize((const char *)b->printed.data, &text);
+    emit(rewritten, "%s----\n%.*s\n", (const char *)b->input.data, (int)text.len,
+         (const char *)text.data);
+    buf_deinit(&text);
+    return mode == SCRIPT_REWRITE
+               ? 0
+               : compare(command, (const char *)b->expected.data, (const char *)b->printed.data);
+}
+
 int script_file(const char *path, script_run run, void *context)
 {
     char *text = read_all(path);
     if (text == NULL)
         return -1;
     struct reader reader = {.next = text};
-    struct buf input, expected, got;
-    buf_init(&input, SIZE_MAX / 2);
-    buf_init(&expected, SIZE_MAX / 2);
-    buf_init(&got, SIZE_MAX / 2);
+    struct block block;
+    struct buf rewritten;
+    buf_init(&block.input, SIZE_MAX / 2);
+    buf_init(&block.expected, SIZE_MAX / 2);
+    buf_init(&block.printed, SIZE_MAX / 2);
+    buf_init(&rewritten, SIZE_MAX / 2);
     int failures = 0;
     char *line;
     while ((line = take_line(&reader)) != NULL) {
-        line = skip_blanks(line);
-        if (*line == '\0' || *line == '#')
+        char *start = skip_blanks(line);
+        if (*start == '\0' || *start == '#') {
+            emit(&rewritten, "%s\n", line);
             continue;
+        }
         struct script_command command = {.path = path, .line = reader.line};
-        parse_command(line, &command);
-        take_until(&reader, "----", &input);
-        take_until(&reader, "", &expected);
-        command.input = (char *)input.data;
-        buf_reset(&got);
-        run(context, &command, &got);
-        failures += compare(&command, (const char *)expected.data, &got);
+        failures += run_block(&reader, &command, start, &block, run, context, &rewritten);
     }
-    buf_deinit(&input);
-    buf_deinit(&expected);
-    buf_deinit(&got);
+    while (rewritten.len > 1 && rewritten.data[rewritten.len - 2] == '\n')
+        rewritten.len--;
+    if (mode == SCRIPT_REWRITE)
+        write_all(path, &rewritten);
+    buf_deinit(&block.input);
+    buf_deinit(&block.expected);
+    buf_deinit(&block.printed);
+    buf_deinit(&rewritten);
     free(text);
     return failures;
 }

@@ -36,8 +36,14 @@ uint64_t script_arg_number(const struct script_command *command, const char *key
 void emit(struct buf *out, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Runs every block of a file; run prints into out what the command says. Returns the number of
- * blocks that differ (each is shown), or -1 when the file cannot be read. Lines of log text (INFO
- * and so on) are left out of the comparison. */
+ * blocks that differ (each is shown), or -1 when the file cannot be read. */
 typedef void (*script_run)(void *context, const struct script_command *command, struct buf *out);
+
+enum script_mode {
+    SCRIPT_EXACT,
+    SCRIPT_PROTOCOL, /* lines of log text (INFO and so on) are left out of the comparison */
+    SCRIPT_REWRITE,  /* what is printed becomes what is expected */
+};
+void script_set_mode(enum script_mode mode);
 int script_file(const char *path, script_run run, void *context);
 #endif

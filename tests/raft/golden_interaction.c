@@ -7,6 +7,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #define NODES_MAX 8U
 #define FLIGHT_MAX 1024U
@@ -17,6 +18,10 @@ struct node {
     struct raft *raft;
     struct raft_config config;
     bool is_async;
+    struct environment *environment;
+    struct raft_hard_state hard_state; /* stored */
+    struct raft_snapshot_meta store;   /* the state machine's: what a snapshot of it holds */
+    struct raft_snapshot_meta store_on_disk;
     struct raft_log_id before_first;        /* of the stored log */
     struct raft_entry entries[ENTRIES_MAX]; /* stored: entries[i] has index before_first + 1 + i */
     uint32_t entries_count;
@@ -32,8 +37,19 @@ struct environment {
     struct raft_message flight[FLIGHT_MAX]; /* copies, with entries and contexts of their own */
     uint32_t flight_count;
     struct rng rng;
-    bool silent;
+    int level;       /* of log text that is shown; SILENT: nothing is but errors */
+    struct buf *out; /* where log text goes now */
 };
+
+#define SILENT 5
+
+static void print_log_line(void *context, enum raft_log_level level, const char *text)
+{
+    static const char *const names[] = {"DEBUG", "INFO", "WARN", "ERROR"};
+    struct environment *e = ((struct node *)context)->environment;
+    if (e->out != NULL && (int)level >= e->level)
+        emit(e->out, "%s %s\n", names[level], text);
+}
 
 static struct node *node_of(struct environment *e, const char *text)
 {
@@ -73,6 +89,12 @@ static void put_in_flight(struct environment *e, const struct raft_message *mess
         memcpy(bytes, copy.context.data, copy.context.len);
         copy.context.data = bytes;
     }
+    if (copy.snapshot != NULL) {
+        struct raft_snapshot_meta *snapshot = malloc(sizeof(*snapshot));
+        ASSERT(snapshot != NULL);
+        *snapshot = *message->snapshot;
+        copy.snapshot = snapshot;
+    }
     e->flight[e->flight_count++] = copy;
 }
 
@@ -84,6 +106,7 @@ static void end_message(struct raft_message *message)
         free((void *)message->entries);
     if (message->context.len > 0)
         free((void *)message->context.data);
+    free((void *)message->snapshot);
 }
 
 static bool is_local(const struct raft_message *m)
@@ -91,13 +114,32 @@ static bool is_local(const struct raft_message *m)
     return m->from == m->to || m->from >= RAFT_ID_APPLY_THREAD;
 }
 
+/* Below the window there is only the state machine's snapshot, as upstream has it. */
+static void answer_fetches(struct node *node)
+{
+    struct raft *r = node->raft;
+    for (uint32_t i = 0; r->has_fetches_wanted && i < r->tracker.progresses_count; i++) {
+        struct progress *p = &r->tracker.progresses[i];
+        if (p->fetch != FETCH_ENTRIES_WANTED)
+            continue;
+        enum status st = raft_entries_read(r, p->id, (struct raft_log_id){0}, NULL, 0);
+        ASSERT(st == ST_OK);
+        st = raft_snapshot_offer(r, p->id, &node->store);
+        ASSERT(st == ST_OK || st == ST_INVALID);
+    }
+    r->has_fetches_wanted = false;
+}
+
 static void step(struct node *node, const struct raft_message *message, struct buf *out)
 {
     enum status st = raft_step(node->raft, message);
     if (st == ST_DROPPED)
         emit(out, "raft proposal dropped\n");
+    else if (st == ST_NOT_FOUND)
+        emit(out, "raft: cannot step as peer not found\n");
     else
-        ASSERT(st == ST_OK || st == ST_NOT_FOUND);
+        ASSERT(st == ST_OK);
+    answer_fetches(node);
     raft_check(node->raft);
 }
 
@@ -109,7 +151,7 @@ static bool deliver(struct environment *e, raft_id to, bool drop, const char *ty
     for (uint32_t i = 0; i < e->flight_count; i++) {
         struct raft_message *m = &e->flight[i];
         bool wanted = m->to == to && !(drop && is_local(m)) &&
-                      (type == NULL || strcmp(print_message_name(m->type), type) == 0);
+                      (type == NULL || strcmp(raft_message_name(m->type), type) == 0);
         if (wanted)
             taken[taken_count++] = *m;
         else
@@ -145,33 +187,62 @@ static void release_work(struct node *node, struct raft_ready *ready)
         raft_ready_release(ready);
 }
 
+static void drop_stored(struct node *node, uint32_t from)
+{
+    for (uint32_t i = from; i < node->entries_count; i++)
+        raft_payload_unref(node->entries[i].payload);
+    node->entries_count = from;
+}
+
+/* The store rule: what is applied is kept once the log on disk holds the very entry. */
+static void commit_store(struct node *node)
+{
+    raft_index last = node->store.last.index;
+    bool covered = last <= node->before_first.index;
+    if (!covered && last <= node->before_first.index + node->entries_count)
+        covered = node->entries[last - node->before_first.index - 1].term == node->store.last.term;
+    if (covered)
+        node->store_on_disk = node->store;
+}
+
 static void store_append(struct node *node, const struct raft_append_work *work)
 {
+    if (work->has_hard_state)
+        node->hard_state = work->hard_state;
+    if (work->snapshot != NULL) {
+        ASSERT(work->entries_count == 0);
+        drop_stored(node, 0);
+        node->before_first = work->snapshot->last;
+        node->store = *work->snapshot;
+    }
     for (uint32_t i = 0; i < work->entries_count; i++) {
         const struct raft_entry *entry = &work->entries[i];
         ASSERT(entry->index > node->before_first.index);
         uint32_t at = (uint32_t)(entry->index - node->before_first.index - 1);
         ASSERT(at <= node->entries_count && at < ENTRIES_MAX);
-        for (uint32_t cut = at; cut < node->entries_count; cut++)
-            raft_payload_unref(node->entries[cut].payload);
+        drop_stored(node, at);
         node->entries[at] = *entry;
         raft_payload_ref(entry->payload);
         node->entries_count = at + 1;
     }
+    commit_store(node);
 }
 
 static void apply(struct node *node, const struct raft_apply_work *work)
 {
     for (uint32_t i = 0; i < work->entries_count; i++) {
         const struct raft_entry *entry = &work->entries[i];
+        node->store.last = (struct raft_log_id){.index = entry->index, .term = entry->term};
         if (entry->type == RAFT_ENTRY_NORMAL)
             continue;
         struct slice change = raft_payload_slice(entry->payload);
-        struct raft_conf_state conf_state;
-        enum status st = raft_apply_conf_change(node->raft, entry->type, &change, &conf_state);
+        enum status st =
+            raft_apply_conf_change(node->raft, entry->type, &change, &node->store.conf_state);
         ASSERT(st == ST_OK);
+        answer_fetches(node);
         raft_check(node->raft);
     }
+    commit_store(node);
 }
 
 static struct raft_ready *pop_work(struct raft_ready **queue, uint32_t *count)
@@ -307,6 +378,19 @@ static void indent(const struct buf *body, struct buf *out)
 
 typedef void (*process)(struct environment *e, struct node *node, struct buf *out);
 
+static void under_title(struct environment *e, struct node *node, const char *title, process fn,
+                        struct buf *out)
+{
+    struct buf body;
+    buf_init(&body, SIZE_MAX / 2);
+    emit(out, "> %llx %s\n", (unsigned long long)id_of(node), title);
+    e->out = &body;
+    fn(e, node, &body);
+    e->out = out;
+    indent(&body, out);
+    buf_deinit(&body);
+}
+
 /* One node plainly, several under a header each. */
 static void process_each(struct environment *e, const struct script_command *command,
                          const char *title, process fn, struct buf *out)
@@ -317,24 +401,8 @@ static void process_each(struct environment *e, const struct script_command *com
             fn(e, node, out);
             return;
         }
-        struct buf body;
-        buf_init(&body, SIZE_MAX / 2);
-        emit(out, "> %llx %s\n", (unsigned long long)id_of(node), title);
-        fn(e, node, &body);
-        indent(&body, out);
-        buf_deinit(&body);
+        under_title(e, node, title, fn, out);
     }
-}
-
-static void under_title(struct environment *e, struct node *node, const char *title, process fn,
-                        struct buf *out)
-{
-    struct buf body;
-    buf_init(&body, SIZE_MAX / 2);
-    emit(out, "> %llx %s\n", (unsigned long long)id_of(node), title);
-    fn(e, node, &body);
-    indent(&body, out);
-    buf_deinit(&body);
 }
 
 static void receive_all(struct environment *e, struct node *node, struct buf *out)
@@ -394,6 +462,15 @@ static bool stabilize_once(struct environment *e, struct node **nodes, uint32_t 
     return busy;
 }
 
+static void set_level(struct environment *e, const char *text)
+{
+    static const char *const names[] = {"debug", "info", "warn", "error", "fatal", "none"};
+    for (int i = 0; i <= SILENT; i++) {
+        if (strcasecmp(names[i], text) == 0)
+            e->level = i;
+    }
+}
+
 static void stabilize(struct environment *e, const struct script_command *command, struct buf *out)
 {
     struct node *nodes[NODES_MAX];
@@ -406,44 +483,109 @@ static void stabilize(struct environment *e, const struct script_command *comman
         nodes[i] = &e->nodes[i];
     if (count == 0)
         count = e->nodes_count;
+    int level = e->level;
+    const struct script_arg *arg = script_arg_find(command, "log-level");
+    if (arg != NULL)
+        set_level(e, arg->values[0]);
     while (stabilize_once(e, nodes, count, out))
         continue;
-    if (script_arg_find(command, "log-level") != NULL)
-        out->len = 0; /* the files only use it to be silent */
+    if (e->level == SILENT)
+        out->len = 0;
+    e->level = level;
+}
+
+static void read_config(struct environment *e, const struct script_command *command,
+                        struct node *node)
+{
+    const struct script_arg *reads = script_arg_find(command, "read-only");
+    node->is_async = script_flag(command, "async-storage-writes", false);
+    node->config = (struct raft_config){
+        .id = e->nodes_count,
+        .election_ticks = 3,
+        .heartbeat_ticks = 1,
+        .message_bytes_max = script_arg_number(command, "max-size-per-msg", UINT64_MAX),
+        .inflight_messages_max = (uint32_t)script_arg_number(command, "inflight", INT32_MAX),
+        .inflight_bytes_max = script_arg_number(command, "max-inflight-bytes", 0),
+        .apply_bytes_max = script_arg_number(command, "max-committed-size-per-ready", UINT64_MAX),
+        .uncommitted_bytes_max = script_arg_number(command, "max-uncommitted-size", 0),
+        .stall_ticks_max = (uint32_t)script_arg_number(command, "stall-ticks", 0),
+        .stall_bytes_max = script_arg_number(command, "stall-bytes", 0),
+        .check_quorum = script_flag(command, "checkquorum", false),
+        .pre_vote = script_flag(command, "prevote", false),
+        .step_down_on_removal = script_flag(command, "step-down-on-removal", false),
+        .no_conf_change_validation = script_flag(command, "disable-conf-change-validation", false),
+        .lease_reads = reads != NULL && strcmp(reads->values[0], "lease-based") == 0,
+        /* Off with asynchronous writes, as upstream. */
+        .apply_unstable = script_flag(command, "apply-unstable", !node->is_async),
+        .rng = &e->rng,
+        .log = print_log_line,
+        .log_context = node,
+    };
+    if (node->config.lease_reads)
+        node->config.check_quorum = true;
+}
+
+/* From what is stored, at first start and after a crash. */
+static void start_node(struct node *node)
+{
+    struct raft_start start = {
+        .hard_state = node->hard_state,
+        .conf_state = node->store.conf_state,
+        .before_first = node->before_first,
+        .entries = node->entries,
+        .entries_count = node->entries_count,
+        .applied = node->store.last.index,
+    };
+    enum status st = raft_new(&node->config, &start, &node->raft);
+    ASSERT(st == ST_OK);
 }
 
 static void add_node(struct environment *e, const struct script_command *command)
 {
     ASSERT(e->nodes_count < NODES_MAX);
     struct node *node = &e->nodes[e->nodes_count++];
+    node->environment = e;
+    read_config(e, command, node);
+    struct raft_conf_state *cs = &node->store.conf_state;
     const struct script_arg *voters = script_arg_find(command, "voters");
     const struct script_arg *learners = script_arg_find(command, "learners");
-    node->is_async = script_flag(command, "async-storage-writes", false);
-    node->config = (struct raft_config){
-        .id = e->nodes_count,
-        .election_ticks = 3,
-        .heartbeat_ticks = 1,
-        .message_bytes_max = UINT64_MAX,
-        .inflight_messages_max = (uint32_t)script_arg_number(command, "inflight", INT32_MAX),
-        .apply_bytes_max = script_arg_number(command, "max-committed-size-per-ready", UINT64_MAX),
-        .check_quorum = script_flag(command, "checkquorum", false),
-        .pre_vote = script_flag(command, "prevote", false),
-        .step_down_on_removal = script_flag(command, "step-down-on-removal", false),
-        .apply_unstable = !node->is_async, /* as upstream */
-        .rng = &e->rng,
-    };
-    struct raft_start start = {0};
     for (uint32_t i = 0; voters != NULL && i < voters->values_count; i++)
-        add_id(voters->values[i], start.conf_state.voters, &start.conf_state.voters_count);
+        add_id(voters->values[i], cs->voters, &cs->voters_count);
     for (uint32_t i = 0; learners != NULL && i < learners->values_count; i++)
-        add_id(learners->values[i], start.conf_state.learners, &start.conf_state.learners_count);
+        add_id(learners->values[i], cs->learners, &cs->learners_count);
     if (voters != NULL || learners != NULL) {
-        start.applied = script_arg_number(command, "index", 0);
-        start.before_first = (struct raft_log_id){.index = start.applied, .term = 1};
+        node->store.last.index = script_arg_number(command, "index", 0);
+        node->store.last.term = 1;
     }
-    node->before_first = start.before_first;
-    enum status st = raft_new(&node->config, &start, &node->raft);
-    ASSERT(st == ST_OK);
+    node->before_first = node->store.last;
+    node->store_on_disk = node->store;
+    start_node(node);
+}
+
+static void end_life(struct node *node)
+{
+    while (node->held_count > 0)
+        release_work(node, node->held[0]);
+    node->appends_count = node->applies_count = 0;
+    raft_free(node->raft);
+    node->raft = NULL;
+}
+
+/* The process dies, and what its queues held with it, and what they were about to tell it. */
+static void restart(struct node *node)
+{
+    struct environment *e = node->environment;
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < e->flight_count; i++) {
+        if (e->flight[i].to == id_of(node) && is_local(&e->flight[i]))
+            end_message(&e->flight[i]);
+        else
+            e->flight[kept++] = e->flight[i];
+    }
+    e->flight_count = kept;
+    end_life(node);
+    node->store = node->store_on_disk;
+    start_node(node);
 }
 
 static void propose(struct node *node, const char *text, struct buf *out)
@@ -451,7 +593,7 @@ static void propose(struct node *node, const char *text, struct buf *out)
     struct raft_payload *payload = raft_payload_copy(slice_from_str(text));
     ASSERT(payload != NULL);
     raft_index index;
-    if (raft_propose(node->raft, &payload, 1, &index) == ST_DROPPED)
+    if (raft_propose(node->raft, &payload, 1, &index) != ST_OK)
         emit(out, "raft proposal dropped");
     raft_payload_unref(payload);
 }
@@ -491,7 +633,7 @@ static void propose_conf_change(struct node *node, const struct script_command *
     raft_index index;
     enum status st = raft_propose_conf_change(
         node->raft, v1 ? RAFT_ENTRY_CONF_CHANGE : RAFT_ENTRY_CONF_CHANGE_V2, payload, &index);
-    if (st == ST_DROPPED)
+    if (st != ST_OK)
         emit(out, "raft proposal dropped");
     raft_payload_unref(payload);
 }
@@ -542,6 +684,59 @@ static void print_status(struct node *node, struct buf *out)
         golden_print_progresses(&node->raft->tracker, &limits, out);
 }
 
+static void compact(struct node *node, raft_index index, struct buf *out)
+{
+    ASSERT(index > node->before_first.index);
+    uint32_t gone = (uint32_t)(index - node->before_first.index);
+    ASSERT(gone <= node->entries_count);
+    node->before_first = (struct raft_log_id){.index = index, .term = node->entries[gone - 1].term};
+    for (uint32_t i = 0; i < gone; i++)
+        raft_payload_unref(node->entries[i].payload);
+    memmove(node->entries, node->entries + gone,
+            (node->entries_count - gone) * sizeof(node->entries[0]));
+    node->entries_count -= gone;
+    raft_compact(node->raft, index);
+    print_log(node, out);
+}
+
+static void send_snapshot(struct environment *e, struct node *from, raft_id to, struct buf *out)
+{
+    struct raft_message message = {
+        .type = RAFT_MSG_SNAP,
+        .from = id_of(from),
+        .to = to,
+        .term = from->raft->term,
+        .snapshot = &from->store,
+    };
+    print_message(&message, out);
+    out->len--; /* the line's end */
+    put_in_flight(e, &message);
+}
+
+/* Our own commands about one node; false: not one of them. */
+static bool run_own(struct node *node, const struct script_command *c, struct buf *out)
+{
+    enum status st = ST_OK;
+    if (strcmp(c->name, "read-index") == 0)
+        st = raft_read_index(node->raft, script_number(c->args[1].key));
+    else if (strcmp(c->name, "report-snapshot") == 0)
+        raft_report_snapshot(node->raft, script_number(c->args[1].key),
+                             strcmp(c->args[2].key, "ok") == 0);
+    else if (strcmp(c->name, "tick") == 0)
+        for (uint64_t i = script_number(c->args[1].key); i > 0; i--)
+            raft_tick(node->raft);
+    else if (strcmp(c->name, "crash") == 0)
+        restart(node);
+    else if (strcmp(c->name, "durable") == 0)
+        emit(out, "%llu/%llu", (unsigned long long)log_durable(&node->raft->log).term,
+             (unsigned long long)log_durable(&node->raft->log).index);
+    else
+        return false;
+    if (st != ST_OK)
+        emit(out, "%s", status_str(st));
+    return true;
+}
+
 /* Commands about one node; false: not one of them. */
 static bool run_on_node(struct environment *e, const struct script_command *c, struct buf *out)
 {
@@ -568,18 +763,36 @@ static bool run_on_node(struct environment *e, const struct script_command *c, s
         print_log(node, out);
     else if (strcmp(c->name, "status") == 0)
         print_status(node, out);
-    else
+    else if (strcmp(c->name, "compact") == 0)
+        compact(node, script_number(c->args[1].key), out);
+    else if (strcmp(c->name, "send-snapshot") == 0)
+        send_snapshot(e, node, script_number(c->args[1].key), out);
+    else if (!run_own(node, c, out))
         return false;
-    ASSERT(st == ST_OK || st == ST_DROPPED || st == ST_BUSY);
+    ASSERT(st == ST_OK || st == ST_DROPPED || st == ST_BUSY || st == ST_INVALID);
+    answer_fetches(node);
+    raft_check(node->raft);
     return true;
+}
+
+static void transfer(struct environment *e, const struct script_command *c, struct buf *out)
+{
+    struct node *from = node_of(e, script_arg_find(c, "from")->values[0]);
+    enum status st = raft_transfer_leader(from->raft, script_arg_number(c, "to", 0));
+    if (st != ST_OK)
+        emit(out, "%s", status_str(st));
+    answer_fetches(from);
 }
 
 static void run(void *context, const struct script_command *c, struct buf *out)
 {
     struct environment *e = context;
     bool is_error = false;
-    if (strcmp(c->name, "log-level") == 0) {
-        e->silent = strcmp(c->args[0].key, "none") == 0;
+    e->out = out;
+    if (strcmp(c->name, "_breakpoint") == 0) {
+        return;
+    } else if (strcmp(c->name, "log-level") == 0) {
+        set_level(e, c->args[0].key);
     } else if (strcmp(c->name, "add-nodes") == 0) {
         for (uint64_t i = script_number(c->args[0].key); i > 0; i--)
             add_node(e, c);
@@ -593,23 +806,23 @@ static void run(void *context, const struct script_command *c, struct buf *out)
         process_each(e, c, "processing apply thread", process_apply, out);
     } else if (strcmp(c->name, "deliver-msgs") == 0) {
         deliver_messages(e, c, out);
+    } else if (strcmp(c->name, "transfer-leadership") == 0) {
+        transfer(e, c, out);
     } else if (strcmp(c->name, "raft-state") == 0) {
         print_state(e, out);
     } else if (!run_on_node(e, c, out)) {
         emit(out, "unknown command %s", c->name);
         is_error = true;
     }
-    if (e->silent && !is_error)
+    e->out = NULL;
+    if (e->level == SILENT && !is_error)
         out->len = 0;
 }
 
 static void end_node(struct node *node)
 {
-    while (node->held_count > 0)
-        release_work(node, node->held[0]);
-    raft_free(node->raft);
-    for (uint32_t i = 0; i < node->entries_count; i++)
-        raft_payload_unref(node->entries[i].payload);
+    end_life(node);
+    drop_stored(node, 0);
 }
 
 int golden_interaction(const char *path)

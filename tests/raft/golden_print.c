@@ -1,41 +1,10 @@
 #include "tests/raft/golden_print.h"
 
 #include "base/assert.h"
-#include "raft/conf_change.h"
+#include "base/bytes.h"
+#include "raft/raft_private.h"
 
 #define U(x) ((unsigned long long)(x))
-
-static const char *const message_names[] = {
-    "MsgHup",
-    "MsgBeat",
-    "MsgProp",
-    "MsgApp",
-    "MsgAppResp",
-    "MsgVote",
-    "MsgVoteResp",
-    "MsgSnap",
-    "MsgHeartbeat",
-    "MsgHeartbeatResp",
-    "MsgUnreachable",
-    "MsgSnapStatus",
-    "MsgCheckQuorum",
-    "MsgTransferLeader",
-    "MsgTimeoutNow",
-    "MsgReadIndex",
-    "MsgReadIndexResp",
-    "MsgPreVote",
-    "MsgPreVoteResp",
-    "MsgStorageAppend",
-    "MsgStorageAppendResp",
-    "MsgStorageApply",
-    "MsgStorageApplyResp",
-    "MsgForgetLeader",
-};
-
-const char *print_message_name(enum raft_message_type type)
-{
-    return message_names[type];
-}
 
 const char *print_role(enum raft_role role)
 {
@@ -86,6 +55,25 @@ static void print_id(raft_id id, struct buf *out)
         emit(out, "%llx", U(id));
 }
 
+static void print_ids(const char *name, const raft_id *ids, uint32_t count, struct buf *out)
+{
+    emit(out, "%s:[", name);
+    for (uint32_t i = 0; i < count; i++)
+        emit(out, "%s%llu", i == 0 ? "" : " ", U(ids[i]));
+    emit(out, "] ");
+}
+
+static void print_snapshot(const struct raft_snapshot_meta *snapshot, struct buf *out)
+{
+    const struct raft_conf_state *cs = &snapshot->conf_state;
+    emit(out, "Index:%llu Term:%llu ConfState:", U(snapshot->last.index), U(snapshot->last.term));
+    print_ids("Voters", cs->voters, cs->voters_count, out);
+    print_ids("VotersOutgoing", cs->voters_outgoing, cs->voters_outgoing_count, out);
+    print_ids("Learners", cs->learners, cs->learners_count, out);
+    print_ids("LearnersNext", cs->learners_next, cs->learners_next_count, out);
+    emit(out, "AutoLeave:%s", cs->auto_leave ? "true" : "false");
+}
+
 static void print_head(const char *indent, const struct raft_message *m, raft_id vote,
                        struct buf *out)
 {
@@ -93,7 +81,7 @@ static void print_head(const char *indent, const struct raft_message *m, raft_id
     print_id(m->from, out);
     emit(out, "->");
     print_id(m->to, out);
-    emit(out, " %s Term:%llu Log:%llu/%llu", message_names[m->type], U(m->term), U(m->log_term),
+    emit(out, " %s Term:%llu Log:%llu/%llu", raft_message_name(m->type), U(m->term), U(m->log_term),
          U(m->index));
     if (m->reject)
         emit(out, " Rejected (Hint: %llu)", U(m->reject_hint));
@@ -101,6 +89,13 @@ static void print_head(const char *indent, const struct raft_message *m, raft_id
         emit(out, " Commit:%llu", U(m->commit));
     if (vote != 0)
         emit(out, " Vote:%llu", U(vote));
+    if (m->type == RAFT_MSG_READ_INDEX || m->type == RAFT_MSG_READ_INDEX_RESP) {
+        emit(out, " Context:%llu", U(get_le64(m->entries[0].payload->data)));
+        return;
+    }
+    if ((m->type == RAFT_MSG_HEARTBEAT || m->type == RAFT_MSG_HEARTBEAT_RESP) &&
+        m->context.len == 8)
+        emit(out, " Position:%llu", U(get_le64(m->context.data)));
     if (m->entries_count == 1) {
         emit(out, " Entries:[");
         print_entry(&m->entries[0], out);
@@ -112,6 +107,10 @@ static void print_head(const char *indent, const struct raft_message *m, raft_id
             print_entry(&m->entries[i], out);
         }
         emit(out, "\n%s]", indent);
+    }
+    if (m->snapshot != NULL) {
+        emit(out, "\n%s  Snapshot: ", indent);
+        print_snapshot(m->snapshot, out);
     }
 }
 
@@ -145,6 +144,7 @@ void print_append_work(raft_id id, const struct raft_append_work *work, bool wit
         .to = RAFT_ID_APPEND_THREAD,
         .entries = work->entries,
         .entries_count = work->entries_count,
+        .snapshot = work->snapshot,
     };
     raft_id vote = 0;
     if (work->has_hard_state) {
@@ -194,6 +194,18 @@ static void print_messages(raft_id id, const struct raft_ready *ready, bool is_a
         out->len = before;
 }
 
+static void print_reads(const struct raft_ready *ready, struct buf *out)
+{
+    if (ready->read_states_count > 0)
+        emit(out, "ReadStates");
+    for (uint32_t i = 0; i < ready->read_states_count; i++)
+        emit(out, " %llu@%llu", U(ready->read_states[i].context), U(ready->read_states[i].index));
+    if (ready->read_states_count > 0)
+        emit(out, "\n");
+    for (uint32_t i = 0; i < ready->reads_lost_count; i++)
+        emit(out, "ReadLost %llu\n", U(ready->reads_lost[i]));
+}
+
 void print_ready(raft_id id, const struct raft_ready *ready, bool is_async, struct buf *out)
 {
     size_t before = out->len;
@@ -207,9 +219,16 @@ void print_ready(raft_id id, const struct raft_ready *ready, bool is_async, stru
             emit(out, " Vote:%llu", U(ready->append.hard_state.vote));
         emit(out, " Commit:%llu\n", U(ready->append.hard_state.commit));
     }
+    if (ready->read_states_count > 0 || ready->reads_lost_count > 0)
+        print_reads(ready, out);
     if (ready->append.entries_count > 0) {
         emit(out, "Entries:\n");
         print_entries(ready->append.entries, ready->append.entries_count, out);
+    }
+    if (ready->append.snapshot != NULL) {
+        emit(out, "Snapshot ");
+        print_snapshot(ready->append.snapshot, out);
+        emit(out, "\n");
     }
     if (ready->apply.entries_count > 0) {
         emit(out, "CommittedEntries:\n");

@@ -4,7 +4,6 @@
 #include "raft/raft.h"
 #include "tests/raft/datadriven.h"
 
-const char *print_message_name(enum raft_message_type type);
 const char *print_role(enum raft_role role);
 void print_entry(const struct raft_entry *entry, struct buf *out);
 void print_entries(const struct raft_entry *entries, uint32_t count, struct buf *out);

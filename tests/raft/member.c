@@ -104,8 +104,27 @@ static struct raft_ready *pop(struct work_queue *queue)
     return ready;
 }
 
+static void note_sent(struct member *m, const struct raft_message *message)
+{
+    m->last_sent = *message;
+    if (m->outbox_count < MEMBER_OUTBOX_MAX)
+        m->outbox[m->outbox_count++] = *message;
+}
+
+const struct raft_message *member_sent(const struct member *m, enum raft_message_type type,
+                                       raft_id to)
+{
+    for (uint32_t i = m->outbox_count; i > 0; i--) {
+        if (m->outbox[i - 1].type == type && m->outbox[i - 1].to == to)
+            return &m->outbox[i - 1];
+    }
+    return NULL;
+}
+
 static void note(struct member *m, const struct raft_ready *ready)
 {
+    for (uint32_t i = 0; i < ready->fetches_count && m->fetches_count < MEMBER_OUTBOX_MAX; i++)
+        m->fetches[m->fetches_count++] = ready->fetches[i];
     for (uint32_t i = 0; i < ready->read_states_count; i++) {
         ASSERT(m->reads_count < MEMBER_READS_MAX);
         m->reads[m->reads_count++] = ready->read_states[i];
@@ -114,8 +133,8 @@ static void note(struct member *m, const struct raft_ready *ready)
         ASSERT(m->reads_lost_count < MEMBER_READS_MAX);
         m->reads_lost[m->reads_lost_count++] = ready->reads_lost[i];
     }
-    if (ready->messages_count > 0)
-        m->last_sent = ready->messages[ready->messages_count - 1];
+    for (uint32_t i = 0; i < ready->messages_count; i++)
+        note_sent(m, &ready->messages[i]);
     m->sent_count += ready->messages_count;
     m->must_sync_count += ready->append.must_sync;
     m->append_count += ready->append.present;
@@ -150,8 +169,27 @@ static void step(struct member *m, const struct raft_message *message)
     raft_check(m->raft);
 }
 
+/* The entries a snapshot stands for are there, but empty. */
+static void write_snapshot(struct member *m, const struct raft_snapshot_meta *snapshot)
+{
+    truncate_disk(m, 0);
+    ASSERT(snapshot->last.index < MEMBER_ENTRIES_MAX);
+    while (m->disk_last < snapshot->last.index) {
+        m->disk[m->disk_last] =
+            (struct raft_entry){.index = m->disk_last + 1, .term = snapshot->last.term};
+        m->disk_last++;
+    }
+    m->store_applied = m->applied = snapshot->last.index;
+    m->store_conf_state = m->conf_state = snapshot->conf_state;
+    m->applied_ids[m->applied] = snapshot->last;
+}
+
 static void write_disk(struct member *m, const struct raft_append_work *work)
 {
+    if (work->snapshot != NULL) {
+        ASSERT(work->entries_count == 0);
+        write_snapshot(m, work->snapshot);
+    }
     if (work->entries_count > 0) {
         ASSERT(work->entries[0].index <= m->disk_last + 1);
         truncate_disk(m, work->entries[0].index - 1);
@@ -205,6 +243,10 @@ bool member_finish_append(struct member *m)
     struct raft_ready *ready = pop(&m->appends);
     if (ready == NULL)
         return false;
+    if (ready->append.snapshot != NULL) { /* apply finishes what it was given before */
+        while (member_finish_apply(m))
+            continue;
+    }
     write_disk(m, &ready->append);
     for (uint32_t i = 0; i < ready->append.responses_count; i++) {
         const struct raft_message *response = &ready->append.responses[i];
@@ -212,7 +254,7 @@ bool member_finish_append(struct member *m)
         if (response->to == m->config.id)
             step(m, response);
         else
-            m->last_sent = *response;
+            note_sent(m, response);
     }
     drop_work(m, ready);
     return true;

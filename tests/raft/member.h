@@ -11,6 +11,7 @@
 #define MEMBER_WORKS_MAX 256U
 #define MEMBER_ENTRIES_MAX 20000U
 #define MEMBER_READS_MAX 4096U
+#define MEMBER_OUTBOX_MAX 64U
 
 struct work_queue {
     struct raft_ready *items[MEMBER_WORKS_MAX];
@@ -51,6 +52,12 @@ struct member {
     uint32_t reads_lost_count;
     uint32_t must_sync_count, append_count, sent_count;
     struct raft_message last_sent; /* its pointers are not valid */
+    /* What was sent and asked for since the test last set the counts to 0; pointers are not valid.
+     */
+    struct raft_message outbox[MEMBER_OUTBOX_MAX];
+    uint32_t outbox_count;
+    struct raft_fetch fetches[MEMBER_OUTBOX_MAX];
+    uint32_t fetches_count;
 };
 
 struct raft_config member_config(raft_id id);
@@ -76,6 +83,9 @@ void member_commit_store(struct member *member);
 /* Asserts that `durable` is on the disk and that no write under way will change it there. */
 void member_check_durable(const struct member *member);
 
+/* The newest message of the type to the member in the outbox; NULL: none. */
+const struct raft_message *member_sent(const struct member *member, enum raft_message_type type,
+                                       raft_id to);
 enum status member_propose(struct member *member, const char *text, raft_index *index_out);
 struct raft_status member_status(const struct member *member);
 #endif

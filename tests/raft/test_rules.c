@@ -1,6 +1,6 @@
 /* The rules that golden scripts do not pin, one by one: a member among three, whose peers are
  * played by the test. */
-#include "tests/raft/member.h"
+#include "tests/raft/peers.h"
 
 #include "base/bytes.h"
 
@@ -9,91 +9,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 
-/* Member 1 of 1, 2, 3, with one entry of each given term in its log and the last as its own. */
-static struct member *one_of_three(const struct raft_config *config, const raft_term *terms,
-                                   uint32_t count)
-{
-    struct member *m = member_new(config, /* seed= */ 1);
-    for (uint32_t i = 0; i < count; i++)
-        m->disk[m->disk_last++] = (struct raft_entry){.term = terms[i], .index = i + 1};
-    m->disk_hard_state.term = count > 0 ? terms[count - 1] : 0;
-    m->store_conf_state = (struct raft_conf_state){.voters = {1, 2, 3}, .voters_count = 3};
-    assert_int_equal(member_start(m), ST_OK);
-    return m;
-}
-
-static struct member *follower(const raft_term *terms, uint32_t count)
-{
-    struct raft_config config = member_config(1);
-    return one_of_three(&config, terms, count);
-}
-
-static void receive(struct member *m, struct raft_message message)
-{
-    message.to = 1;
-    assert_int_equal(raft_step(m->raft, &message), ST_OK);
-    raft_check(m->raft);
-}
-
-/* Everything that is due leaves; the last message out is in m->last_sent. */
-static struct raft_message answer_of(struct member *m)
-{
-    m->last_sent = (struct raft_message){0};
-    member_settle(m);
-    return m->last_sent;
-}
-
-static void receive_vote(struct member *m, raft_id from, bool pre)
-{
-    raft_term term = member_status(m).hard_state.term + (pre ? 1 : 0);
-    receive(m, (struct raft_message){.type = pre ? RAFT_MSG_PRE_VOTE_RESP : RAFT_MSG_VOTE_RESP,
-                                     .from = from,
-                                     .term = term});
-}
-
-static void acknowledge(struct member *m, raft_id from, raft_index index)
-{
-    receive(m, (struct raft_message){.type = RAFT_MSG_APP_RESP,
-                                     .from = from,
-                                     .term = member_status(m).hard_state.term,
-                                     .index = index});
-}
-
-static struct member *leader_of_three(struct raft_config *config, const raft_term *terms,
-                                      uint32_t count)
-{
-    config->pre_vote = false;
-    struct member *m = one_of_three(config, terms, count);
-    assert_int_equal(raft_campaign(m->raft), ST_OK);
-    member_settle(m);
-    receive_vote(m, 2, /* pre= */ false);
-    assert_int_equal(member_status(m).role, RAFT_LEADER);
-    member_settle(m);
-    return m;
-}
-
-/* A leader whose first entry is committed and applied. */
-static struct member *settled_leader(void)
-{
-    struct raft_config config = member_config(1);
-    struct member *m = leader_of_three(&config, NULL, 0);
-    acknowledge(m, 2, 1);
-    acknowledge(m, 3, 1);
-    member_settle(m);
-    assert_int_equal(m->applied, 1);
-    return m;
-}
-
 /* ---- votes ---- */
-
-static struct raft_message vote_request(raft_id from, raft_term term, struct raft_log_id last)
-{
-    return (struct raft_message){.type = RAFT_MSG_VOTE,
-                                 .from = from,
-                                 .term = term,
-                                 .index = last.index,
-                                 .log_term = last.term};
-}
 
 static void test_vote_is_given_once_a_term_even_after_a_restart(void **state)
 {
@@ -184,12 +100,6 @@ static void test_pre_vote_changes_nothing_here(void **state)
     member_free(m);
 }
 
-static void heartbeat(struct member *m, raft_term term, raft_index commit)
-{
-    receive(m, (struct raft_message){
-                   .type = RAFT_MSG_HEARTBEAT, .from = 2, .term = term, .commit = commit});
-}
-
 static void test_vote_request_in_lease_is_ignored(void **state)
 {
     (void)state;
@@ -261,22 +171,6 @@ static void test_pre_vote_comes_before_the_term_rises(void **state)
 }
 
 /* ---- the log ---- */
-
-static void append_from(struct member *m, raft_id from, raft_term term, struct raft_log_id prev,
-                        const raft_term *terms, uint32_t count, raft_index commit)
-{
-    struct raft_entry entries[8];
-    for (uint32_t i = 0; i < count; i++)
-        entries[i] = (struct raft_entry){.term = terms[i], .index = prev.index + 1 + i};
-    receive(m, (struct raft_message){.type = RAFT_MSG_APP,
-                                     .from = from,
-                                     .term = term,
-                                     .index = prev.index,
-                                     .log_term = prev.term,
-                                     .entries = entries,
-                                     .entries_count = count,
-                                     .commit = commit});
-}
 
 static void test_append_that_is_a_prefix_does_not_truncate(void **state)
 {
@@ -472,24 +366,6 @@ static void test_leader_without_its_quorum_steps_down(void **state)
     assert_int_equal(member_status(m).role, RAFT_FOLLOWER);
     assert_int_equal(member_status(m).leader, 0);
     member_free(m);
-}
-
-static struct raft_payload *add_node(raft_id id)
-{
-    struct conf_change_single change = {.type = CONF_CHANGE_ADD_NODE, .node_id = id};
-    struct raft_payload *payload = conf_change_encode_v1(1, change, SLICE_EMPTY);
-    assert_non_null(payload);
-    return payload;
-}
-
-static raft_index propose_node(struct member *m, raft_id id)
-{
-    struct raft_payload *payload = add_node(id);
-    raft_index index;
-    assert_int_equal(raft_propose_conf_change(m->raft, RAFT_ENTRY_CONF_CHANGE, payload, &index),
-                     ST_OK);
-    raft_payload_unref(payload);
-    return index;
 }
 
 static void test_member_just_added_does_not_depose_the_leader(void **state)
