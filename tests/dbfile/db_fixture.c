@@ -178,6 +178,7 @@ enum status db_read(struct db_open *open, uint64_t *items_out)
     for (st = dbfile_reader_next(reader, &item); st == ST_OK;
          st = dbfile_reader_next(reader, &item))
         ++*items_out;
+    open->visited_pages_count = dbfile_reader_info(reader).visited_pages_count;
     dbfile_reader_close(reader);
     return st == ST_NOT_FOUND ? ST_OK : st;
 }

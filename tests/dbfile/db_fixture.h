@@ -40,6 +40,7 @@ struct db_open {
     struct fake_disk *disk;
     struct disk_file *file;
     struct buf why;
+    uint64_t visited_pages_count; /* by db_read() */
 };
 void db_open(struct db_open *open, struct slice bytes);
 void db_open_deinit(struct db_open *open);
