@@ -401,6 +401,40 @@ static void test_loader_refuses_a_bucket_that_is_not_etcds(void **state)
     backend_mem_clear();
 }
 
+/* ---- a backend that fails ---- */
+
+static void test_loader_ends_with_what_the_backend_says(void **state)
+{
+    (void)state;
+    static const enum status faults[] = {ST_IO, ST_NO_SPACE, ST_NO_MEMORY};
+    struct db_model model = {0};
+    struct buf file, why;
+    buf_init(&file, FILE_BYTES_MAX);
+    buf_init(&why, 4096);
+    db_model_fill(&model, BUCKET_LEASE, 20, 8, 10);
+    struct dbfile_source source = db_model_source(&model);
+    db_write(&source, 512, &file);
+    for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++) {
+        bool fired = true;
+        uint64_t nth = 2; /* the first is the look whether there is a store */
+        for (; fired; nth++) {
+            struct dbfile_loaded loaded = {0};
+            backend_mem_fail_at("failing", nth, faults[i], /* lands= */ false);
+            enum status st = load(buf_slice(&file), backend_mem(), "failing", NULL, &loaded, &why);
+            fired = backend_mem_fault_fired("failing");
+            assert_int_equal(st, fired ? faults[i] : ST_OK);
+            backend_mem_fail_at("failing", 0, ST_OK, false);
+            assert_int_equal(backend_mem()->remove("failing"), ST_OK);
+            buf_reset(&why);
+        }
+        assert_true(nth > 20);
+    }
+    buf_deinit(&file);
+    buf_deinit(&why);
+    db_model_deinit(&model);
+    backend_mem_clear();
+}
+
 /* ---- configurations ---- */
 
 static void expect_json(struct slice message, const char *json)
@@ -462,6 +496,7 @@ int main(void)
         cmocka_unit_test(test_loader_refuses_records_that_are_none_of_etcds),
         cmocka_unit_test(test_loader_refuses_a_file_of_another_moment),
         cmocka_unit_test(test_loader_refuses_a_bucket_that_is_not_etcds),
+        cmocka_unit_test(test_loader_ends_with_what_the_backend_says),
         cmocka_unit_test(test_configurations_as_go_writes_them),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
