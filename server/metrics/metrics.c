@@ -133,12 +133,10 @@ void metrics_child_set(struct metric_child child, int64_t value)
     set(child.slot, value);
 }
 
-/* There is one such family, so its slots tell nothing of which. */
-_Static_assert(METRICS_HISTOGRAM_FAMILIES_COUNT == 1, "metrics_child_observe knows one family");
 void metrics_child_observe(struct metric_child child, uint64_t ns)
 {
     if (child.slot != 0)
-        observe(&histogram_families[0], child.slot, ns);
+        observe(&histogram_families[child.histogram], child.slot, ns);
 }
 
 /* name="value",... with the format's escapes. */
@@ -204,7 +202,9 @@ struct metric_child metrics_child(enum metric_family family, const char *const *
 struct metric_child metrics_histogram_child(enum metric_histogram_family family,
                                             const char *const *pairs)
 {
-    return child_of(METRICS_FAMILIES_COUNT + family, HISTOGRAM_SLOTS, pairs);
+    struct metric_child child = child_of(METRICS_FAMILIES_COUNT + family, HISTOGRAM_SLOTS, pairs);
+    child.histogram = family;
+    return child;
 }
 
 static enum status render_head(struct buf *out, const char *name, const char *help,

@@ -28,6 +28,7 @@ void metrics_observe(enum metric_histogram histogram, uint64_t ns);
 /* One set of label values in a labelled family: a number to keep and count with. */
 struct metric_child {
     uint32_t slot;
+    uint32_t histogram; /* which family, of a histogram */
 };
 /* Finds or makes the child; pairs holds name, value, ..., NULL, copied. Takes a lock: look it up
  * once and keep it, or use it on rare events. A registry that is full gives a child that is not

@@ -62,6 +62,18 @@
     X(CLIENT_REQUESTS, COUNTER, "etcd_server_client_requests_total", "The total number of client requests per client version.") \
     X(HEALTHCHECK, GAUGE, "etcd_server_healthcheck", "The result of each kind of healthcheck.") \
     X(HEALTHCHECKS, COUNTER, "etcd_server_healthchecks_total", "The total number of each kind of healthcheck.") \
+    X(ACTIVE_PEERS, GAUGE, "etcd_network_active_peers", "The current number of active peer connections.") \
+    X(DISCONNECTED_PEERS, COUNTER, "etcd_network_disconnected_peers_total", "The total number of disconnected peers.") \
+    X(PEER_SENT_BYTES, COUNTER, "etcd_network_peer_sent_bytes_total", "The total number of bytes sent to peers.") \
+    X(PEER_RECEIVED_BYTES, COUNTER, "etcd_network_peer_received_bytes_total", "The total number of bytes received from peers.") \
+    X(PEER_SENT_FAILURES, COUNTER, "etcd_network_peer_sent_failures_total", "The total number of send failures from peers.") \
+    X(PEER_RECEIVED_FAILURES, COUNTER, "etcd_network_peer_received_failures_total", "The total number of receive failures from peers.") \
+    X(SNAPSHOT_SENT, COUNTER, "etcd_network_snapshot_send_success", "Total number of successful snapshot sends") \
+    X(SNAPSHOT_SEND_FAILURES, COUNTER, "etcd_network_snapshot_send_failures", "Total number of snapshot send failures") \
+    X(SNAPSHOT_SENDING, GAUGE, "etcd_network_snapshot_send_inflights_total", "Total number of inflight snapshot sends") \
+    X(SNAPSHOT_RECEIVED, COUNTER, "etcd_network_snapshot_receive_success", "Total number of successful snapshot receives") \
+    X(SNAPSHOT_RECEIVE_FAILURES, COUNTER, "etcd_network_snapshot_receive_failures", "Total number of snapshot receive failures") \
+    X(SNAPSHOT_RECEIVING, GAUGE, "etcd_network_snapshot_receive_inflights_total", "Total number of inflight snapshot receives") \
     X(RPC_STARTED, COUNTER, "grpc_server_started_total", "Total number of RPCs started on the server.") \
     X(RPC_HANDLED, COUNTER, "grpc_server_handled_total", "Total number of RPCs completed on the server, regardless of success or failure.") \
     X(RPC_RECEIVED, COUNTER, "grpc_server_msg_received_total", "Total number of RPC stream messages received on the server.") \
@@ -69,6 +81,9 @@
 
 /* Durations by label. */
 #define METRICS_HISTOGRAM_FAMILIES(X) \
-    X(APPLY_DURATION, S, MS / 10, 20, "etcd_server_apply_duration_seconds", "The latency distributions of v2 apply called by backend.")
+    X(APPLY_DURATION, S, MS / 10, 20, "etcd_server_apply_duration_seconds", "The latency distributions of v2 apply called by backend.") \
+    X(PEER_ROUND_TRIP, S, MS / 10, 16, "etcd_network_peer_round_trip_time_seconds", "Round-Trip-Time histogram between peers") \
+    X(SNAPSHOT_SEND, S, 100 * MS, 10, "etcd_network_snapshot_send_total_duration_seconds", "Total latency distributions of v3 snapshot sends") \
+    X(SNAPSHOT_RECEIVE, S, 100 * MS, 10, "etcd_network_snapshot_receive_total_duration_seconds", "Total latency distributions of v3 snapshot receives")
 /* clang-format on */
 #endif

@@ -30,7 +30,8 @@ struct peer_fetched {
 };
 
 /* Errors: ST_INVALID (the URL, or an answer that is no HTTP), ST_NOT_FOUND (no such host), ST_BUSY
- * (refused, or time is over), ST_TRUNCATED (cut off), ST_TOO_BIG, ST_NO_MEMORY; out is then empty.
+ * (refused, or time is over), ST_TRUNCATED (cut off), ST_UNSUPPORTED (https without such streams),
+ * ST_TOO_BIG, ST_NO_MEMORY; out is then empty.
  */
 CHECKED enum status peer_fetch(const struct peer_fetch *fetch, struct peer_fetched *out);
 #endif

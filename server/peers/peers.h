@@ -103,6 +103,9 @@ void peers_free(struct peers *peers); /* NULL is fine; every message and request
 /* The transport of these peers; its calls are the consensus actor's. Borrowed. */
 struct transport *peers_transport(struct peers *peers);
 
+/* Monotonic time since when a member is reachable; 0: it is not, or is not known. Any thread. */
+uint64_t peers_active_since_ns(struct peers *peers, raft_id id);
+
 /* Messages hold memory: above PEERS_RECEIVED_BYTES_MAX in those not released yet nothing more is
  * read from the sockets. For tests and for metrics: how much that is now. */
 uint64_t peers_received_bytes(const struct peers *peers);
