@@ -80,21 +80,13 @@ static enum api_error read_urls(struct rpc_call *call, const struct member_reque
 
 /* ---- the strict reconfiguration check ---- */
 
-static uint64_t never_active(void *context, raft_id id)
-{
-    (void)context;
-    (void)id;
-    return 0;
-}
-
 static struct reconfig_peers peers_now(const struct services *services)
 {
     const struct services_peers *peers = &services->options.peers;
-    return (struct reconfig_peers){
-        .self = machine_member_id(services->options.machine),
-        .now_ns = clock_monotonic_ns(services->options.clock),
-        .active_since_ns = peers->active_since_ns == NULL ? never_active : peers->active_since_ns,
-        .context = peers->context};
+    return (struct reconfig_peers){.self = machine_member_id(services->options.machine),
+                                   .now_ns = clock_monotonic_ns(services->options.clock),
+                                   .active_since_ns = peers->active_since_ns,
+                                   .context = peers->context};
 }
 
 static enum api_error check_reconfig(const struct services *services,
@@ -158,7 +150,11 @@ static struct raft_payload *change_payload(const struct member_call *member_call
 static void propose_change(struct rpc_call *call, struct member_call *member_call)
 {
     struct services *services = call->service;
-    enum api_error error = check_reconfig(services, member_call);
+    enum api_error error = API_OK;
+    if (services->options.peers.active_since_ns == NULL)
+        error = API_NOT_CAPABLE;
+    if (error == API_OK)
+        error = check_reconfig(services, member_call);
     if (error == API_OK)
         error = admit_write(services, /* cost= */ 0);
     uint64_t id = loops_next_id(services->options.loops);

@@ -79,6 +79,10 @@ static void progress_done(struct progress_request *progress, enum api_error erro
 void services_promote(struct services *services, struct promotion *promotion)
 {
     promotion->services = services;
+    if (services->options.peers.active_since_ns == NULL) {
+        promotion->done(promotion, API_NOT_CAPABLE);
+        return;
+    }
     promotion->progress = (struct progress_request){
         .request = {.kind = REQUEST_PROGRESS, .deadline_ns = promotion->deadline_ns},
         .id = promotion->id,

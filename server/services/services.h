@@ -41,8 +41,8 @@ struct promotion_forward {
 
 /* What the services ask of the way to the other members. Any thread, never blocks. */
 struct services_peers {
-    /* Since when (monotonic) messages flow to and from a member; 0: they do not. NULL: nobody is
-     * connected. */
+    /* Since when (monotonic) messages flow to and from a member; 0: they do not. NULL: there is no
+     * way to other members at all, and the cluster stays as it is: changes are refused. */
     uint64_t (*active_since_ns)(void *context, raft_id id);
     /* Takes forward until its done. NULL: API_NO_LEADER. */
     void (*forward_promotion)(void *context, struct promotion_forward *forward);

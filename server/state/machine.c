@@ -37,6 +37,42 @@ enum status machine_open(const struct machine_options *options, struct machine *
     return ST_OK;
 }
 
+/* Tables only; the rest of machine stays. */
+static void swap_tables(struct machine *machine, struct machine *with)
+{
+    struct machine before = *machine;
+    lock_acquire(machine->lock);
+    machine->members = with->members;
+    machine->removed = with->removed;
+    machine->alarms = with->alarms;
+    memcpy(machine->version, with->version, sizeof(machine->version));
+    machine->downgrade_enabled = with->downgrade_enabled;
+    lock_release(machine->lock);
+    with->members = before.members;
+    with->removed = before.removed;
+    with->alarms = before.alarms;
+}
+
+enum status machine_reload(struct machine *machine, struct raft_log_id applied)
+{
+    struct machine *fresh = calloc(1, sizeof(*fresh));
+    if (fresh == NULL)
+        return ST_NO_MEMORY;
+    fresh->store = machine->store;
+    arena_init(&fresh->scratch, SIZE_MAX / 2);
+    enum status st = lock_new(/* threaded= */ false, &fresh->lock);
+    if (st == ST_OK)
+        st = load(fresh);
+    if (st == ST_OK) {
+        swap_tables(machine, fresh);
+        machine->applied = applied;
+    } else {
+        (void)machine_fail(machine, st, "%s", fresh->problem);
+    }
+    machine_close(fresh);
+    return st;
+}
+
 void machine_close(struct machine *machine)
 {
     if (machine == NULL)

@@ -38,6 +38,10 @@ struct machine_options {
  * ST_CORRUPT, ST_IO, ST_NO_MEMORY; *out is then NULL. */
 CHECKED enum status machine_open(const struct machine_options *options, struct machine **out);
 void machine_close(struct machine *machine); /* NULL is fine */
+/* The store's content is a snapshot's now, which ends at applied: reads members, alarms and version
+ * anew. What other threads see changes at once and as a whole. Errors as machine_open(), after
+ * which the member must stop. */
+CHECKED enum status machine_reload(struct machine *machine, struct raft_log_id applied);
 
 /* What a configuration change makes of the member table. */
 enum machine_change {

@@ -3,8 +3,12 @@
 #include "base/arena.h"
 #include "base/assert.h"
 #include "proto/rpc.pb-c.h"
+#include "base/buf.h"
+#include "server/state/bootstrap.h"
 #include "server/state/check.h"
+#include "server/state/cluster_version.h"
 #include "server/state/conf_state.h"
+#include "server/state/corruption.h"
 #include "server/state/members.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -105,6 +109,36 @@ static void fuzz_membership(struct slice message, struct arena *arena)
         (void)!member_json_decode(change.context, arena, &row);
 }
 
+/* What other members say over HTTP, and what the operator wrote. */
+static void fuzz_texts(struct slice text, struct arena *arena)
+{
+    struct members *members = NULL;
+    if (members_json_decode(text, arena, &members) == ST_OK) {
+        struct buf json;
+        buf_init(&json, 1U << 20);
+        struct members *again = NULL;
+        enum status st = members_json_encode(members, &json);
+        if (st == ST_OK)
+            st = members_json_decode(buf_slice(&json), arena, &again);
+        ASSERT(st != ST_INVALID && (st != ST_OK || members_count(again) == members_count(members)));
+        members_unref(again);
+        buf_deinit(&json);
+    }
+    members_unref(members);
+    struct hash_answer answer = {0};
+    int64_t revision;
+    hash_answer_decode(200, text, arena, &answer);
+    (void)!hash_request_decode(text, arena, &revision);
+    struct version version;
+    (void)!version_parse(text, &version);
+    struct initial_cluster cluster;
+    const char *why = NULL;
+    enum status st = initial_cluster_parse(text, SLICE("token"), arena, &cluster, &why);
+    ASSERT(st == ST_OK ? cluster.count > 0 : why != NULL);
+    if (st == ST_OK)
+        (void)initial_cluster_check(&cluster, SLICE("a"), NULL, 0, true, NULL, arena);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size == 0)
@@ -112,7 +146,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct slice message = slice_make(data + 1, size - 1);
     struct arena arena;
     arena_init(&arena, ARENA_BYTES);
-    switch (data[0] % 6) {
+    switch (data[0] % 7) {
     case 0:
         fuzz_put(message);
         break;
@@ -128,8 +162,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     case 4:
         fuzz_internal(message, &arena);
         break;
-    default:
+    case 5:
         fuzz_membership(message, &arena);
+        break;
+    default:
+        fuzz_texts(message, &arena);
         break;
     }
     arena_deinit(&arena);

@@ -232,6 +232,39 @@ static void test_change_survives_a_restart(void **state)
     assert_int_equal(add_learner(h, 4, "http://d:1"), API_TOO_MANY_LEARNERS);
 }
 
+/* A snapshot replaces what the store holds behind the machine's back. */
+static void test_machine_reads_a_replaced_store_anew(void **state)
+{
+    struct harness *h = *state;
+    assert_int_equal(add(h, 1, "http://a:1"), API_OK);
+    assert_int_equal(drop(h, 1), API_OK);
+    struct members *before = machine_members(h->machine);
+    assert_int_equal(store_delete(h->store, BUCKET_MEMBERS_REMOVED, SLICE("1")), ST_OK);
+    assert_int_equal(store_put(h->store, BUCKET_MEMBERS, SLICE("2"),
+                               SLICE("{\"id\":2,\"peerURLs\":[\"http://b:1\"]}")),
+                     ST_OK);
+    assert_int_equal(store_put(h->store, BUCKET_ALARM, SLICE("\x10\x02"), SLICE_EMPTY), ST_OK);
+    assert_int_equal(store_put(h->store, BUCKET_CLUSTER, SLICE("clusterVersion"), SLICE("3.5.0")),
+                     ST_OK);
+    const struct raft_log_id applied = {.index = 50, .term = 2};
+    assert_int_equal(machine_reload(h->machine, applied), ST_OK);
+    assert_int_equal(machine_applied(h->machine).index, 50);
+    assert_int_equal(members_count(before), 0); /* who holds a table keeps it */
+    members_unref(before);
+    struct members *members = machine_members(h->machine);
+    assert_int_equal(members_count(members), 1);
+    members_unref(members);
+    assert_false(machine_is_removed(h->machine, 1));
+    assert_true(machine_has_alarm(h->machine, ALARM_CORRUPT));
+    char version[VERSION_TEXT_BYTES];
+    machine_cluster_version(h->machine, version);
+    assert_string_equal(version, "3.5.0");
+    assert_int_equal(store_put(h->store, BUCKET_MEMBERS, SLICE("3"), SLICE("{")), ST_OK);
+    assert_int_equal(machine_reload(h->machine, applied), ST_CORRUPT);
+    assert_non_null(strstr(machine_problem(h->machine), "member '3'"));
+    assert_true(machine_has_alarm(h->machine, ALARM_CORRUPT)); /* as before */
+}
+
 static void test_update_never_makes_a_learner(void **state)
 {
     struct harness *h = *state;
@@ -385,6 +418,7 @@ int main(void)
         TEST(test_change_that_does_not_decode_stops_the_member),
         TEST(test_change_keeps_etcds_records),
         TEST(test_change_survives_a_restart),
+        TEST(test_machine_reads_a_replaced_store_anew),
         TEST(test_update_never_makes_a_learner),
         TEST(test_publication_of_a_removed_member_changes_nothing),
         TEST(test_changes_are_like_the_model),
