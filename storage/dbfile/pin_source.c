@@ -132,8 +132,7 @@ static enum status merge_meta(void *context, struct slice key, struct slice valu
 {
     struct meta_merge *merge = context;
     enum status st = give_mark_below(merge, key);
-    bool is_marks = merge->next < MARK_RECORDS_COUNT && slice_eq(merge->mark[merge->next].key, key);
-    return st != ST_OK || is_marks ? st : give_small(merge->reading, key, value);
+    return st == ST_OK ? give_small(merge->reading, key, value) : st;
 }
 
 static enum status read_meta(const struct dbfile_pin_source *source, struct reading *reading,

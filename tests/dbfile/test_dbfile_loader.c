@@ -92,9 +92,23 @@ static void compact_half(struct key_space *ks)
     key_space_end_entry(ks);
 }
 
+/* More than one read of a source gives, and than one piece of a file holds. */
+static void write_leases(struct key_space *ks)
+{
+    for (uint32_t i = 0; i < 2 * DBFILE_STEP_RECORDS + 100; i++) {
+        uint8_t key[8] = {0}, value[30] = {0};
+        put_be32(key + 4, i);
+        assert_int_equal(store_put(ks->store, BUCKET_LEASE, slice_make(key, sizeof(key)),
+                                   slice_make(value, sizeof(value))),
+                         ST_OK);
+    }
+    key_space_end_entry(ks);
+}
+
 /* One compaction finished, one begun. */
 static void make_past(struct key_space *ks, struct rng *rng)
 {
+    write_leases(ks);
     write_some(ks, rng, WRITES / 2);
     compact_half(ks);
     key_space_trim(ks);
@@ -274,6 +288,43 @@ static void test_an_empty_store_goes_through_a_file(void **state)
     backend_mem_clear();
 }
 
+/* A deletion that was under way when the pin was taken must not fall between the two passes. */
+static void test_a_source_waits_for_deletions_to_end(void **state)
+{
+    (void)state;
+    struct key_space ks;
+    key_space_init(&ks, backend_mem(), "settle");
+    key_space_open(&ks);
+    (void)key_space_put(&ks, "a", "1");
+    (void)key_space_put(&ks, "a", "2");
+    key_space_commit(&ks);
+    struct store_dead dead = {.revision = {2, 0}};
+    assert_int_equal(store_forget(ks.store, &dead, 1), ST_OK);
+    key_space_end_entry(&ks);
+    assert_int_equal(store_seal(ks.store, /* force= */ true), ST_OK);
+    /* The deletion, the commit; then no snapshot of it. */
+    backend_mem_fail_at("settle", 3, ST_NO_MEMORY, /* lands= */ false);
+    bool worked, done;
+    assert_int_equal(store_writer_step(ks.store, &worked), ST_NO_MEMORY);
+    struct store_pin *pin;
+    assert_int_equal(store_pin(ks.store, &pin), ST_OK);
+    struct dbfile_pin_options options = {
+        .store = ks.store, .lock = ks.lock, .pin = pin, .revision = 3};
+    struct dbfile_pin_source source;
+    assert_int_equal(dbfile_pin_source_init(&source, &options), ST_OK);
+    struct dbfile_source records = dbfile_pin_source(&source);
+    struct dbfile_writer *writer;
+    assert_int_equal(dbfile_writer_new(&records, DBFILE_PAGE_BYTES, &writer), ST_OK);
+    assert_int_equal(dbfile_writer_measure(writer, &done), ST_BUSY);
+    assert_int_equal(store_writer_step(ks.store, &worked), ST_OK);
+    assert_int_equal(dbfile_writer_measure(writer, &done), ST_OK);
+    dbfile_writer_free(writer);
+    dbfile_pin_source_deinit(&source);
+    store_unpin(ks.store, pin);
+    key_space_deinit(&ks);
+    backend_mem_clear();
+}
+
 /* ---- files that are well formed and wrong ---- */
 
 static void expect_refused(struct db_model *model, const struct store_mark *expected,
@@ -401,6 +452,60 @@ static void test_loader_refuses_a_bucket_that_is_not_etcds(void **state)
     backend_mem_clear();
 }
 
+static struct backend_ops counting;
+static uint32_t commits_count;
+
+static enum status count_commit(struct backend *backend, const struct store_mark *mark, bool full,
+                                uint64_t *durable_out)
+{
+    commits_count++;
+    assert_int_equal(full, mark != NULL); /* only the last one says that the store is whole */
+    return backend->ops->commit(backend, mark, full, durable_out);
+}
+
+static void test_loader_commits_a_large_file_in_parts(void **state)
+{
+    (void)state;
+    counting = *backend_mem();
+    counting.commit = count_commit;
+    commits_count = 0;
+    struct db_model model = {0};
+    struct buf file;
+    buf_init(&file, FILE_BYTES_MAX);
+    db_model_fill(&model, BUCKET_LEASE, 5 * DBFILE_LOAD_COMMIT_BYTES / 2 >> 20, 8, 1 << 20);
+    add_mark(&model, 5, 1);
+    struct dbfile_source source = db_model_source(&model);
+    db_write(&source, DBFILE_PAGE_BYTES, &file);
+    struct dbfile_loaded loaded = {0};
+    assert_int_equal(load(buf_slice(&file), &counting, "large", NULL, &loaded, NULL), ST_OK);
+    assert_int_equal(commits_count, 3);
+    buf_deinit(&file);
+    db_model_deinit(&model);
+    backend_mem_clear();
+}
+
+static void test_loader_takes_the_higher_compact_revision(void **state)
+{
+    (void)state;
+    struct db_model model = {0};
+    struct buf file;
+    uint8_t key[TOMBSTONE_KEY_BYTES];
+    buf_init(&file, FILE_BYTES_MAX);
+    size_t size = revision_key_encode((struct revision){9, 0}, false, key);
+    db_model_add(&model, BUCKET_META, SLICE("finishedCompactRev"), slice_make(key, size));
+    size = revision_key_encode((struct revision){5, 0}, false, key);
+    db_model_add(&model, BUCKET_META, SLICE("scheduledCompactRev"), slice_make(key, size));
+    struct dbfile_source source = db_model_source(&model);
+    db_write(&source, 512, &file);
+    struct dbfile_loaded loaded = {0};
+    assert_int_equal(load(buf_slice(&file), backend_mem(), "compact", NULL, &loaded, NULL), ST_OK);
+    assert_int_equal(loaded.compact_revision, 9);
+    assert_int_equal(loaded.revision, 9);
+    buf_deinit(&file);
+    db_model_deinit(&model);
+    backend_mem_clear();
+}
+
 /* ---- a backend that fails ---- */
 
 static void test_loader_ends_with_what_the_backend_says(void **state)
@@ -493,6 +598,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_store_goes_through_a_file_whatever_the_backends),
         cmocka_unit_test(test_an_empty_store_goes_through_a_file),
+        cmocka_unit_test(test_a_source_waits_for_deletions_to_end),
+        cmocka_unit_test(test_loader_commits_a_large_file_in_parts),
+        cmocka_unit_test(test_loader_takes_the_higher_compact_revision),
         cmocka_unit_test(test_loader_refuses_records_that_are_none_of_etcds),
         cmocka_unit_test(test_loader_refuses_a_file_of_another_moment),
         cmocka_unit_test(test_loader_refuses_a_bucket_that_is_not_etcds),

@@ -396,6 +396,29 @@ static void test_reader_reads_inline_buckets(void **state)
     expect_damage(slice_make(file, sizeof(file)), "free list");
 }
 
+/* Each page is used once, so only the depth tells that this is no tree of bbolt's. */
+static void test_reader_refuses_a_tree_that_is_too_deep(void **state)
+{
+    (void)state;
+    enum { DEEP = 200 };
+    static uint8_t file[DEEP * PAGE];
+    struct dbfile_meta meta = {.page_bytes = PAGE,
+                               .root = 2,
+                               .free_list = DBFILE_NO_FREE_LIST,
+                               .pages_count = DEEP,
+                               .transaction = 2};
+    dbfile_meta_encode(&meta, 0, file);
+    dbfile_meta_encode(&meta, 1, file + PAGE);
+    for (uint64_t page = 2; page < DEEP; page++) {
+        struct dbfile_page_head head = {.id = page, .flags = DBFILE_BRANCH, .count = 1};
+        struct dbfile_element only = {.position = 16, .key_bytes = 1, .child = page + 1};
+        dbfile_page_head_encode(&head, file + page * PAGE);
+        dbfile_branch_element_encode(&only, file + page * PAGE + 16);
+        file[page * PAGE + 32] = 'a';
+    }
+    expect_damage(slice_make(file, sizeof(file)), "too deep");
+}
+
 /* ---- digests ---- */
 
 static void test_digest_is_compared(void **state)
@@ -454,6 +477,7 @@ int main(void)
         cmocka_unit_test(test_reader_refuses_another_version),
         cmocka_unit_test(test_reader_refuses_a_file_of_something_else),
         cmocka_unit_test(test_reader_reads_inline_buckets),
+        cmocka_unit_test(test_reader_refuses_a_tree_that_is_too_deep),
         cmocka_unit_test(test_digest_is_compared),
         cmocka_unit_test(test_reader_passes_on_a_failing_disk),
     };
