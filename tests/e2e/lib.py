@@ -8,6 +8,7 @@ import atexit
 import ctypes
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -23,7 +24,7 @@ FULL = os.environ.get("CLEAT_TEST_FULL") == "1"
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _processes = []
-_used_ports = set()
+_claims = []
 
 
 def skip(why):
@@ -53,21 +54,38 @@ def arguments(description, **programs):
     return parser
 
 
+def _ports_to_choose_from():
+    """Ports that the kernel gives to nobody by itself: a port of its own range that was free at a member's first start
+    may carry somebody's outgoing connection at its second."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as file:
+        low, high = map(int, file.read().split())
+    choices = (range(10000, low), range(high + 1, 65536), range(10000, 65536))
+    return next(ports for ports in choices if len(ports) > 1000)
+
+
+def _claim_port(port):
+    """Makes port this driver's until it ends; False when it is another driver's, or in use. Drivers tell each other by
+    the name of a Unix socket, which like the ports is one network namespace's and which the kernel forgets in time."""
+    claim = socket.socket(socket.AF_UNIX)
+    with socket.socket() as probe:
+        try:
+            claim.bind(f"\0cleat-test-port-{port}")
+            probe.bind(("", port))
+        except OSError:
+            claim.close()
+            return False
+    _claims.append(claim)
+    return True
+
+
 def free_ports(count):
-    """Loopback ports that nobody listens on now. Another process may take one before it is used:
-    Server.start() tries again with others then."""
+    """Ports that nobody listens on and that no other driver on this machine is given while this one runs."""
+    choice = _ports_to_choose_from()
     ports = []
-    sockets = []
     while len(ports) < count:
-        s = socket.socket()
-        s.bind(("127.0.0.1", 0))
-        sockets.append(s)
-        port = s.getsockname()[1]
-        if port not in _used_ports:
-            _used_ports.add(port)
+        port = random.choice(choice)
+        if _claim_port(port):
             ports.append(port)
-    for s in sockets:
-        s.close()
     return ports
 
 
@@ -171,22 +189,12 @@ class Server:
             self.process = spawn(self.command(), stdout=log, stderr=log, env=self.env)
 
     def start(self, timeout_s=30):
-        """Starts and waits for /health. Takes other ports when the ones chosen were taken, on a
-        first start only: a member keeps its address."""
-        for attempts_left in (2, 1, 0):
-            is_first = not os.path.exists(self.data_dir)
-            log_start = os.path.getsize(self.log_path) if os.path.exists(self.log_path) else 0
-            self.launch()
-            wait_until(lambda: not self.is_alive() or self.is_healthy(), timeout_s,
-                       f"{self.binary} healthy; its log ends:\n{self.log_tail()}")
-            if self.is_alive():
-                return self
-            if attempts_left == 0 or b"address already in use" not in self.log(log_start).lower():
-                raise RuntimeError(f"{self.binary} ended with {self.process.returncode}:\n"
-                                   f"{self.log_tail()}")
-            if is_first:
-                self.client_port, self.peer_port = free_ports(2)
-                shutil.rmtree(self.data_dir, ignore_errors=True)
+        """Starts and waits for /health; raises when it ends instead."""
+        self.launch()
+        wait_until(lambda: not self.is_alive() or self.is_healthy(), timeout_s,
+                   f"{self.binary} healthy; its log ends:\n{self.log_tail()}")
+        if not self.is_alive():
+            raise RuntimeError(f"{self.binary} ended with {self.process.returncode}:\n{self.log_tail()}")
         return self
 
     def kill(self):
