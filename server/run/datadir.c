@@ -24,6 +24,7 @@
 
 #define FORMAT_VERSION 1U
 #define FORMAT_BYTES_MAX 1024
+#define NAMES_BYTES_MAX 128 /* of what is below a directory, with the slashes and the NUL */
 
 static enum status explain(enum status st, char *why, size_t why_bytes, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
@@ -131,10 +132,10 @@ static enum status write_durable_file(const char *path, const char *text, size_t
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0)
         return status_of_errno(errno);
-    ssize_t written = write(fd, text, length);
-    enum status st = ST_OK;
-    if (written != (ssize_t)length || fsync(fd) != 0)
-        st = written < 0 || errno != 0 ? status_of_errno(errno) : ST_NO_SPACE;
+    ssize_t written = 0;
+    for (size_t at = 0; at < length && written >= 0; at += (size_t)written)
+        written = write(fd, text + at, length - at); /* short, then the reason, on a full disk */
+    enum status st = written < 0 || fsync(fd) != 0 ? status_of_errno(errno) : ST_OK;
     close(fd);
     return st;
 }
@@ -210,17 +211,19 @@ enum status datadir_open(const char *path, const char *wal_dir, struct datadir *
 {
     *out = (struct datadir){.lock_fd = -1, .wal_is_apart = wal_dir[0] != '\0'};
     why[0] = '\0';
-    snprintf(out->root, sizeof(out->root), "%s", path);
-    if (strlen(path) >= sizeof(out->root) - 128 ||
-        !join(out->member, sizeof(out->member), path, "member"))
+    if (strlen(path) >= sizeof(out->root) - NAMES_BYTES_MAX ||
+        !join(out->member, sizeof(out->member), path, "member") ||
+        !join(out->wal, sizeof(out->wal), out->member, "wal"))
         return explain(ST_INVALID, why, why_bytes, "the path of data directory '%s' is too long",
                        path);
-    enum status st = lock_root(out, why, why_bytes);
-    if (st != ST_OK)
-        goto fail;
+    if (strlen(wal_dir) >= sizeof(out->wal) - NAMES_BYTES_MAX)
+        return explain(ST_INVALID, why, why_bytes, "the path of log directory '%s' is too long",
+                       wal_dir);
+    snprintf(out->root, sizeof(out->root), "%s", path);
     if (out->wal_is_apart)
         snprintf(out->wal, sizeof(out->wal), "%s", wal_dir);
-    else if (!join(out->wal, sizeof(out->wal), out->member, "wal"))
+    enum status st = lock_root(out, why, why_bytes);
+    if (st != ST_OK)
         goto fail;
     out->exists = path_exists(out->root, "member");
     if (out->exists) {

@@ -1,7 +1,9 @@
 #include "server/run/signals.h"
 
+#include "base/assert.h"
 #include "server/run/log.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -23,7 +25,7 @@ void signals_take(int signal_fd)
 {
     struct signalfd_siginfo info;
     while (read(signal_fd, &info, sizeof(info)) != (ssize_t)sizeof(info))
-        continue;
+        ASSERT(errno == EINTR); /* anything else stays as it is */
     log_info("received signal; shutting down",
              LOG_STR("signal", info.ssi_signo == SIGINT ? "interrupt" : "terminated"));
 }
@@ -34,7 +36,7 @@ static void *watch_signals(void *argument)
     struct pollfd fds[2] = {{.fd = watch->signal_fd, .events = POLLIN},
                             {.fd = watch->stop_fd, .events = POLLIN}};
     while (poll(fds, 2, /* timeout= */ -1) < 0)
-        continue;
+        ASSERT(errno == EINTR);
     if (fds[1].revents != 0)
         return NULL;
     signals_take(watch->signal_fd);
