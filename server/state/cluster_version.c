@@ -13,9 +13,11 @@ static bool take_number(struct slice *s, uint32_t *out)
         if (value > NUMBER_MAX)
             return false;
     }
+    if (digits == 0)
+        return false;
     *s = slice_make(s->data + digits, s->len - digits);
     *out = value;
-    return digits > 0;
+    return true;
 }
 
 static bool take_point(struct slice *s)

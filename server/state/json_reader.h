@@ -17,7 +17,8 @@ struct json_reader {
 
 static inline struct json_reader json_reader_of(struct slice json, struct arena *arena)
 {
-    return (struct json_reader){.at = json.data, .end = json.data + json.len, .arena = arena};
+    const uint8_t *end = json.len == 0 ? json.data : json.data + json.len;
+    return (struct json_reader){.at = json.data, .end = end, .arena = arena};
 }
 
 /* The next character that is not space, or 0 at the end. */

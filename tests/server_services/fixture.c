@@ -195,7 +195,7 @@ struct fake_call *call(struct fixture *f, const char *path, struct slice message
 {
     arena_deinit(&f->call.arena);
     f->call = (struct fake_call){0};
-    arena_init(&f->call.arena, 64U << 20);
+    arena_init(&f->call.arena, f->arena_bytes == 0 ? 64U << 20 : f->arena_bytes);
     struct rpc_call *c = &f->call.call;
     c->transport = &transport;
     c->arena = &f->call.arena;

@@ -41,6 +41,7 @@ struct fixture {
     enum api_error forward_error; /* what the leader says to a promotion */
     const char *forward_members;
     struct rpc_metadata metadata; /* of the next calls; an empty key: none */
+    size_t arena_bytes;           /* that a call may take; 0: plenty */
 };
 
 /* (Re)opens them; 0: the default, not known. */

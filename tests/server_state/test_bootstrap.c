@@ -306,6 +306,35 @@ static void test_member_list_is_read_or_refused(void **state)
     assert_null(members);
 }
 
+/* ---- memory ---- */
+
+static void test_any_arena_gives_an_answer_or_a_reason(void **state)
+{
+    struct fixture *f = *state;
+    bool succeeded = false;
+    for (size_t bytes = 64; !succeeded; bytes += bytes / 8 + 64) {
+        struct arena arena;
+        arena_init(&arena, bytes);
+        const char *why = NULL;
+        struct members *members = NULL;
+        enum status st =
+            initial_cluster_parse(slice_from_str(three), SLICE("t"), &arena, &f->cluster, &why);
+        assert_true(st == ST_OK || (st == ST_TOO_BIG && why != NULL));
+        if (st == ST_OK) {
+            const struct slice url = SLICE("http://x:1");
+            assert_non_null(
+                initial_cluster_check(&f->cluster, SLICE("b"), &url, 1, true, NULL, &arena));
+            st = members_json_decode(slice_from_str(running), &arena, &members);
+            assert_true(st == ST_OK || (st == ST_TOO_BIG && members == NULL));
+        }
+        succeeded = st == ST_OK &&
+                    initial_cluster_assign_ids(&f->cluster, members, 1, NULL, &arena) == NULL;
+        members_unref(members);
+        arena_deinit(&arena);
+        assert_true(bytes < 8 << 20);
+    }
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -322,6 +351,7 @@ int main(void)
         TEST(test_joining_member_takes_its_id_from_the_cluster),
         TEST(test_joining_another_cluster_is_refused),
         TEST(test_member_list_is_read_or_refused),
+        TEST(test_any_arena_gives_an_answer_or_a_reason),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -156,6 +156,7 @@ static void test_check_without_a_hash_judges_nobody(void **state)
     c.catch_up_error = API_TIMEOUT;
     assert_int_equal(corruption_check_periodic(&source, &found), API_TIMEOUT);
     assert_int_equal(found.odd_count, 0);
+    c.own_calls = 0;
     c.own_error = API_IO;
     assert_int_equal(corruption_check_periodic(&source, &found), API_IO);
     assert_int_equal(corruption_check_initial(&source, &found), API_IO);
