@@ -272,6 +272,9 @@ struct raft_ready {
     bool has_soft_state;
     raft_id leader;
     enum raft_role role;
+    /* Leadership was lost to the member it was handed to: that one has the whole log, so what was
+     * proposed here completes. In any other loss its fate is open. */
+    bool handed_over;
     const struct raft_message *messages; /* may leave at once */
     uint32_t messages_count;
     struct raft_append_work append;
@@ -299,9 +302,8 @@ void raft_compact(struct raft *raft, raft_index index);
 /* Why a member must neither vote nor acknowledge again, ever: what it promised is gone. */
 enum raft_quarantine {
     RAFT_QUARANTINE_NONE,
-    RAFT_QUARANTINE_LOG_LOST,         /* a leader knows entries as held here that are not */
-    RAFT_QUARANTINE_LOG_CONTRADICTED, /* a leader has other entries where ours are committed */
-    RAFT_QUARANTINE_BAD_CONF_CHANGE,  /* a committed change of the configuration is unreadable */
+    RAFT_QUARANTINE_LOG_LOST,        /* a leader knows entries as held here that are not */
+    RAFT_QUARANTINE_BAD_CONF_CHANGE, /* a committed change of the configuration is unreadable */
 };
 const char *raft_quarantine_text(enum raft_quarantine quarantine); /* static */
 

@@ -41,6 +41,7 @@ struct raft {
     raft_id transferee;      /* leadership is being handed to it; 0: to nobody */
     uint32_t stalled_ticks;  /* how long the hand-over of a stalled leader has been due */
     bool has_fetches_wanted; /* some progress wants something read */
+    bool handed_over;        /* leadership went as planned, since the last ready */
 
     struct batch *building; /* what the next ready will hold; NULL until something needs it */
     struct batch_pool batches;

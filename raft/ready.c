@@ -136,6 +136,7 @@ static void fill_rest(struct raft *r, struct batch *b)
     ready->has_soft_state = soft_state_changed(r);
     ready->leader = r->leader;
     ready->role = r->role;
+    ready->handed_over = r->handed_over;
     ready->messages = b->messages;
     ready->messages_count = b->messages_count;
     ready->read_states = b->read_states;
@@ -168,6 +169,7 @@ enum status raft_ready(struct raft *r, struct raft_ready **out)
     r->seen_hard_state = raft_hard_state_of(r);
     r->seen_role = r->role;
     r->seen_leader = r->leader;
+    r->handed_over = false;
     r->seen_durable = b->ready.durable;
     r->building = NULL;
     *out = &b->ready;

@@ -345,8 +345,7 @@ enum status raft_handle_append(struct raft *r, const struct raft_message *m)
                                                      .term = m->entries[known].term}))
         known++;
     if (known < m->entries_count) {
-        if (m->entries[known].index <= r->log.committed)
-            return raft_put_in_quarantine(r, RAFT_QUARANTINE_LOG_CONTRADICTED);
+        ASSERT(m->entries[known].index > r->log.committed); /* all of them are above m->index */
         trace_conflict(r, m->entries[known]);
         log_append(&r->log, m->entries + known, m->entries_count - known);
     }

@@ -113,6 +113,8 @@ static bool accept_higher_term(struct raft *r, const struct raft_message *m)
     /* A pre-vote only asks what would be, and its grant only answers that. */
     if (m->type == RAFT_MSG_PRE_VOTE || (m->type == RAFT_MSG_PRE_VOTE_RESP && !m->reject))
         return true;
+    if (r->role == RAFT_LEADER && r->transferee == m->from)
+        r->handed_over = true;
     raft_trace(r, RAFT_LOG_INFO,
                "%" PRIx64 " [term: %" PRIu64
                "] received a %s message with higher term from %" PRIx64 " [term: %" PRIu64 "]",

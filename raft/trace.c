@@ -131,8 +131,6 @@ const char *raft_quarantine_text(enum raft_quarantine quarantine)
         return "none";
     case RAFT_QUARANTINE_LOG_LOST:
         return "the log lacks entries that this member acknowledged";
-    case RAFT_QUARANTINE_LOG_CONTRADICTED:
-        return "the leader contradicts an entry that is committed here";
     case RAFT_QUARANTINE_BAD_CONF_CHANGE:
         return "a committed change of the configuration cannot be read";
     }

@@ -136,6 +136,7 @@ static void note(struct member *m, const struct raft_ready *ready)
     for (uint32_t i = 0; i < ready->messages_count; i++)
         note_sent(m, &ready->messages[i]);
     m->sent_count += ready->messages_count;
+    m->handed_over = ready->handed_over;
     m->must_sync_count += ready->append.must_sync;
     m->append_count += ready->append.present;
 }

@@ -52,6 +52,7 @@ struct member {
     uint32_t reads_lost_count;
     uint32_t must_sync_count, append_count, sent_count;
     struct raft_message last_sent; /* its pointers are not valid */
+    bool handed_over;              /* as the last ready that was taken said */
     /* What was sent and asked for since the test last set the counts to 0; pointers are not valid.
      */
     struct raft_message outbox[MEMBER_OUTBOX_MAX];

@@ -47,6 +47,7 @@ static struct scene *scene_new(uint32_t fail_at, const struct raft_conf_state *c
     struct raft_config config = member_config(1);
     config.memory = &s->memory;
     config.pre_vote = false;
+    config.window_entries_max = 0; /* raft_compact() leaves nothing */
     s->m = member_new(&config, /* seed= */ 1);
     s->m->store_conf_state = *conf_state;
     enum status st = member_start(s->m);
@@ -119,6 +120,12 @@ static void settle(struct scene *s)
             INSIST(s, raft_step(s->m->raft, &ready->apply.response));
         s->m->reads_count += ready->read_states_count;
         s->m->sent_count += ready->messages_count;
+        for (uint32_t i = 0; i < ready->messages_count; i++)
+            s->m->last_sent = ready->messages[i];
+        for (uint32_t i = 0; i < ready->fetches_count; i++)
+            s->m->fetches[s->m->fetches_count++] = ready->fetches[i];
+        if (append->snapshot != NULL)
+            s->m->applied = append->snapshot->last.index;
         raft_ready_release(ready);
     }
 }
@@ -257,12 +264,113 @@ static void test_memory_failure_of_a_follower_changes_nothing(void **state)
     assert_true(fail_at > 10);
 }
 
+static void insist_read(struct scene *s, enum raft_message_type type, raft_id from)
+{
+    struct raft_entry entry = {.payload = raft_payload_copy(SLICE("\7\0\0\0\0\0\0\0"))};
+    assert_non_null(entry.payload);
+    raft_term term = type == RAFT_MSG_READ_INDEX ? 0 : member_status(s->m).hard_state.term;
+    struct raft_message message = {
+        .type = type, .from = from, .to = 1, .term = term, .entries = &entry, .entries_count = 1};
+    INSIST(s, raft_step(s->m->raft, &message));
+    raft_payload_unref(entry.payload);
+}
+
+static void test_memory_failure_while_a_member_catches_up_changes_nothing(void **state)
+{
+    (void)state;
+    struct raft_conf_state three = {.voters = {1, 2, 3}, .voters_count = 3};
+    struct raft_snapshot_meta snapshot = {.last = {.index = 11, .term = 1}, .conf_state = three};
+    const struct raft_entry entries[2] = {{.term = 1, .index = 1}, {.term = 1, .index = 2}};
+    uint32_t fail_at = 0;
+    do {
+        struct scene *s = scene_new(fail_at++, &three);
+        INSIST(s, raft_campaign(s->m->raft));
+        settle(s);
+        receive(s, (struct raft_message){.type = RAFT_MSG_VOTE_RESP, .from = 2});
+        settle(s);
+        propose_many(s, 10);
+        settle(s);
+        receive(s, (struct raft_message){.type = RAFT_MSG_APP_RESP, .from = 2, .index = 11});
+        settle(s);
+        assert_int_equal(s->m->applied, 11);
+        raft_compact(s->m->raft, 11);
+        receive(s, (struct raft_message){.type = RAFT_MSG_HEARTBEAT_RESP, .from = 3});
+        settle(s);
+        assert_int_equal(s->m->fetches_count, 1);
+        INSIST(s, raft_entries_read(s->m->raft, 3, (struct raft_log_id){0}, entries, 2));
+        settle(s);
+        assert_int_equal(s->m->last_sent.entries_count, 2);
+        receive(s, (struct raft_message){.type = RAFT_MSG_APP_RESP, .from = 3, .index = 2});
+        settle(s);
+        assert_int_equal(s->m->fetches_count, 2);
+        assert_int_equal(s->m->fetches[1].first, 3);
+        INSIST(s, raft_entries_read(s->m->raft, 3, (struct raft_log_id){0}, NULL, 0));
+        settle(s);
+        assert_int_equal(s->m->fetches[2].kind, RAFT_FETCH_SNAPSHOT);
+        INSIST(s, raft_snapshot_offer(s->m->raft, 3, &snapshot));
+        settle(s);
+        assert_int_equal(s->m->last_sent.type, RAFT_MSG_SNAP);
+        insist_read(s, RAFT_MSG_READ_INDEX, 2);
+        settle(s);
+        INSIST(s, raft_transfer_leader(s->m->raft, 2));
+        settle(s);
+        assert_int_equal(s->m->last_sent.type, RAFT_MSG_TIMEOUT_NOW);
+        if (!scene_end(s))
+            break;
+    } while (true);
+    assert_true(fail_at > 10);
+}
+
+static void test_memory_failure_while_a_snapshot_is_installed_changes_nothing(void **state)
+{
+    (void)state;
+    struct raft_conf_state three = {.voters = {1, 2, 3}, .voters_count = 3};
+    struct raft_snapshot_meta snapshot = {.last = {.index = 11, .term = 1}, .conf_state = three};
+    const struct raft_entry old = {.term = 1, .index = 1}, next = {.term = 2, .index = 12};
+    uint32_t fail_at = 0;
+    do {
+        struct scene *s = scene_new(fail_at++, &three);
+        receive(
+            s,
+            (struct raft_message){
+                .type = RAFT_MSG_APP, .from = 2, .term = 2, .entries = &old, .entries_count = 1});
+        settle(s);
+        receive(s, (struct raft_message){
+                       .type = RAFT_MSG_SNAP, .from = 2, .term = 2, .snapshot = &snapshot});
+        settle(s);
+        assert_int_equal(s->m->applied, 11);
+        receive(s, (struct raft_message){.type = RAFT_MSG_APP,
+                                         .from = 2,
+                                         .term = 2,
+                                         .index = 11,
+                                         .log_term = 1,
+                                         .entries = &next,
+                                         .entries_count = 1,
+                                         .commit = 12});
+        settle(s);
+        assert_int_equal(s->m->applied, 12);
+        INSIST(s, raft_read_index(s->m->raft, 7));
+        settle(s);
+        assert_int_equal(s->m->last_sent.type, RAFT_MSG_READ_INDEX);
+        insist_read(s, RAFT_MSG_READ_INDEX_RESP, 2);
+        settle(s);
+        assert_int_equal(s->m->reads_count, 1);
+        INSIST(s, raft_transfer_leader(s->m->raft, 3));
+        settle(s);
+        if (!scene_end(s))
+            break;
+    } while (true);
+    assert_true(fail_at > 10);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_memory_failure_of_a_lone_voter_changes_nothing),
         cmocka_unit_test(test_memory_failure_of_a_leader_loses_no_entry),
         cmocka_unit_test(test_memory_failure_of_a_follower_changes_nothing),
+        cmocka_unit_test(test_memory_failure_while_a_member_catches_up_changes_nothing),
+        cmocka_unit_test(test_memory_failure_while_a_snapshot_is_installed_changes_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -315,6 +315,89 @@ static void test_commit_never_counts_copies_of_an_earlier_term(void **state)
     member_free(m);
 }
 
+static void test_commit_in_a_joint_configuration_needs_both_halves(void **state)
+{
+    (void)state;
+    struct raft_config config = member_config(1);
+    config.pre_vote = false;
+    struct member *m = member_new(&config, /* seed= */ 1);
+    m->store_conf_state = (struct raft_conf_state){
+        .voters = {1, 2, 4},
+        .voters_count = 3,
+        .voters_outgoing = {1, 3, 5},
+        .voters_outgoing_count = 3,
+    };
+    assert_int_equal(member_start(m), ST_OK);
+    assert_int_equal(raft_campaign(m->raft), ST_OK);
+    member_settle(m);
+    receive_vote(m, 2, /* pre= */ false);
+    receive_vote(m, 5, /* pre= */ false);
+    member_settle(m);
+    acknowledge(m, 2, 1);
+    acknowledge(m, 4, 1);
+    assert_int_equal(member_status(m).hard_state.commit, 0);
+    acknowledge(m, 3, 1);
+    assert_int_equal(member_status(m).hard_state.commit, 1);
+    member_free(m);
+}
+
+/* A leader's commit index says nothing about what this member holds beyond the leader's entries. */
+static void test_commit_of_an_append_ends_with_its_entries(void **state)
+{
+    (void)state;
+    struct member *m = follower((raft_term[]){1, 1, 1}, 3);
+    append_from(m, 2, 2, (struct raft_log_id){1, 1}, (raft_term[]){1}, 1, 3);
+    assert_int_equal(member_status(m).last_index, 3);
+    assert_int_equal(member_status(m).hard_state.commit, 2); /* its entry 3 may be another */
+    append_from(m, 2, 2, (struct raft_log_id){2, 1}, (raft_term[]){2}, 1, 3);
+    member_settle(m);
+    assert_int_equal(m->applied_ids[3].term, 2);
+    member_free(m);
+}
+
+static void test_commit_stored_is_a_hint_older_than_what_was_applied(void **state)
+{
+    (void)state;
+    struct raft_config config = member_config(1);
+    struct rng rng;
+    rng_seed(&rng, /* seed= */ 1);
+    config.rng = &rng;
+    const struct raft_entry entries[] = {{.term = 1, .index = 1},
+                                         {.term = 1, .index = 2},
+                                         {.term = 1, .index = 3},
+                                         {.term = 1, .index = 4}};
+    struct raft_start start = {.hard_state = {.term = 1, .commit = 2},
+                               .conf_state = {.voters = {1, 2, 3}, .voters_count = 3},
+                               .entries = entries,
+                               .entries_count = 4,
+                               .applied = 3};
+    struct raft *raft;
+    assert_int_equal(raft_new(&config, &start, &raft), ST_OK);
+    struct raft_status status;
+    raft_get_status(raft, &status);
+    assert_int_equal(status.hard_state.commit, 3);
+    assert_int_equal(status.applied, 3);
+    raft_check(raft);
+    raft_free(raft);
+}
+
+/* The answer to the write of term 2 comes in term 3 and is ignored: the write of the hard state has
+ * to make up for it. */
+static void test_append_answer_comes_with_every_work(void **state)
+{
+    (void)state;
+    struct member *m = follower((raft_term[]){1}, 1);
+    append_from(m, 2, 2, (struct raft_log_id){1, 1}, (raft_term[]){2}, 1, 0);
+    assert_true(member_take_ready(m));
+    heartbeat(m, 3, 0);
+    assert_true(member_take_ready(m));
+    assert_true(member_finish_append(m));
+    assert_int_equal(member_status(m).durable.index, 1);
+    assert_true(member_finish_append(m));
+    assert_int_equal(member_status(m).durable.index, 2);
+    member_free(m);
+}
+
 static void test_commit_does_not_wait_for_the_own_disk(void **state)
 {
     (void)state;
@@ -422,6 +505,51 @@ static void test_conf_change_waits_for_those_a_new_leader_inherits(void **state)
     raft_index index = propose_node(m, 4);
     member_settle(m);
     assert_int_equal(m->disk[index - 1].type, RAFT_ENTRY_NORMAL);
+    member_free(m);
+}
+
+static void apply_removal(struct member *m, raft_id id)
+{
+    struct conf_change_single change = {.type = CONF_CHANGE_REMOVE_NODE, .node_id = id};
+    struct raft_payload *payload = conf_change_encode_v1(1, change, SLICE_EMPTY);
+    assert_non_null(payload);
+    struct slice bytes = raft_payload_slice(payload);
+    assert_int_equal(
+        raft_apply_conf_change(m->raft, RAFT_ENTRY_CONF_CHANGE, &bytes, &m->conf_state), ST_OK);
+    raft_payload_unref(payload);
+    raft_check(m->raft);
+}
+
+static void test_leader_removed_steps_down_when_it_applies_that(void **state)
+{
+    (void)state;
+    struct member *m = settled_leader();
+    assert_int_equal(raft_read_index(m->raft, 5), ST_OK);
+    apply_removal(m, 1);
+    assert_int_equal(member_status(m).role, RAFT_FOLLOWER);
+    assert_int_equal(member_status(m).leader, 0);
+    member_settle(m);
+    assert_int_equal(m->reads_lost_count, 1);
+    raft_index index;
+    assert_int_equal(member_propose(m, "a", &index), ST_DROPPED);
+    assert_int_equal(raft_campaign(m->raft), ST_DROPPED);
+    member_free(m);
+}
+
+static void test_member_removed_may_leave_a_quorum_that_has_it_all(void **state)
+{
+    (void)state;
+    struct member *m = settled_leader();
+    raft_index index;
+    assert_int_equal(member_propose(m, "a", &index), ST_OK);
+    assert_int_equal(raft_read_index(m->raft, 5), ST_OK);
+    member_settle(m);
+    apply_removal(m, 3);
+    assert_int_equal(member_status(m).hard_state.commit, 1); /* of 1 and 2, 2 still lacks it */
+    apply_removal(m, 2);
+    assert_int_equal(member_status(m).hard_state.commit, index);
+    member_settle(m);
+    assert_int_equal(m->reads_count, 1); /* nor is there anyone left to confirm the read */
     member_free(m);
 }
 
@@ -641,6 +769,10 @@ int main(void)
         cmocka_unit_test(test_commit_beyond_the_log_takes_the_member_out),
         cmocka_unit_test(test_lower_term_append_is_answered_with_ours),
         cmocka_unit_test(test_commit_never_counts_copies_of_an_earlier_term),
+        cmocka_unit_test(test_commit_in_a_joint_configuration_needs_both_halves),
+        cmocka_unit_test(test_commit_of_an_append_ends_with_its_entries),
+        cmocka_unit_test(test_commit_stored_is_a_hint_older_than_what_was_applied),
+        cmocka_unit_test(test_append_answer_comes_with_every_work),
         cmocka_unit_test(test_commit_does_not_wait_for_the_own_disk),
         cmocka_unit_test(test_heartbeat_never_tells_a_commit_beyond_match),
         cmocka_unit_test(test_leader_without_its_quorum_steps_down),
@@ -648,6 +780,8 @@ int main(void)
         cmocka_unit_test(test_lone_voter_never_steps_down),
         cmocka_unit_test(test_conf_change_waits_for_the_one_before_it),
         cmocka_unit_test(test_conf_change_waits_for_those_a_new_leader_inherits),
+        cmocka_unit_test(test_leader_removed_steps_down_when_it_applies_that),
+        cmocka_unit_test(test_member_removed_may_leave_a_quorum_that_has_it_all),
         cmocka_unit_test(test_conf_change_of_bad_bytes_is_refused),
         cmocka_unit_test(test_propose_over_the_quota_is_dropped_until_applied),
         cmocka_unit_test(test_propose_on_a_follower_goes_to_the_leader),

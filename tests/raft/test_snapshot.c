@@ -145,6 +145,25 @@ static void test_nothing_is_read_for_a_member_not_heard_of(void **state)
     member_free(m);
 }
 
+static void test_nothing_is_read_for_a_member_that_fell_silent(void **state)
+{
+    (void)state;
+    struct member *m = leader_past_its_window();
+    ask_for_snapshot(m);
+    assert_int_equal(raft_snapshot_offer(m->raft, 3, NULL), ST_OK);
+    for (uint32_t i = 0; i < m->config.election_ticks; i++)
+        raft_tick(m->raft); /* the check of the quorum forgets who was heard of */
+    assert_int_equal(member_status(m).role, RAFT_LEADER);
+    m->fetches_count = 0;
+    raft_index index;
+    assert_int_equal(member_propose(m, "a", &index), ST_OK);
+    member_settle(m);
+    assert_int_equal(m->fetches_count, 0);
+    beat_answered(m, 3);
+    assert_int_equal(m->fetches_count, 1);
+    member_free(m);
+}
+
 static void test_snapshot_is_sent_and_ends_with_an_answer_that_reconnects(void **state)
 {
     (void)state;
@@ -333,6 +352,23 @@ static void test_snapshot_of_what_is_known_is_ignored(void **state)
     member_free(m);
 }
 
+static void test_snapshot_of_what_left_the_window_is_ignored(void **state)
+{
+    (void)state;
+    struct raft_config config = member_config(1);
+    config.window_entries_max = 0;
+    struct member *m = one_of_three(&config, (raft_term[]){1, 1, 1, 1}, 4);
+    heartbeat(m, 1, 4);
+    member_settle(m);
+    member_commit_store(m);
+    raft_compact(m->raft, 4);
+    struct raft_snapshot_meta snapshot = snapshot_at(2, 1);
+    receive_snapshot(m, 1, &snapshot);
+    assert_int_equal(answer_of(m).index, 4);
+    assert_false(member_status(m).is_installing);
+    member_free(m);
+}
+
 static void test_snapshot_without_this_member_is_ignored(void **state)
 {
     (void)state;
@@ -473,6 +509,7 @@ int main(void)
         cmocka_unit_test(test_entries_read_too_late_are_ignored),
         cmocka_unit_test(test_entries_read_that_do_not_follow_are_refused),
         cmocka_unit_test(test_nothing_is_read_for_a_member_not_heard_of),
+        cmocka_unit_test(test_nothing_is_read_for_a_member_that_fell_silent),
         cmocka_unit_test(test_snapshot_is_sent_and_ends_with_an_answer_that_reconnects),
         cmocka_unit_test(test_snapshot_reported_delivered_is_probed_behind),
         cmocka_unit_test(test_snapshot_reported_lost_is_begun_again),
@@ -481,6 +518,7 @@ int main(void)
         cmocka_unit_test(test_snapshot_takes_the_place_of_the_log),
         cmocka_unit_test(test_snapshot_survives_a_restart_only_when_installed),
         cmocka_unit_test(test_snapshot_of_what_is_known_is_ignored),
+        cmocka_unit_test(test_snapshot_of_what_left_the_window_is_ignored),
         cmocka_unit_test(test_snapshot_without_this_member_is_ignored),
         cmocka_unit_test(test_snapshot_that_no_leader_sends_is_invalid),
         cmocka_unit_test(test_snapshot_goes_to_the_log_before_what_follows_it),

@@ -60,6 +60,26 @@ static void test_transfer_waits_until_the_member_caught_up(void **state)
     member_free(m);
 }
 
+static void test_transfer_is_told_from_other_losses_of_leadership(void **state)
+{
+    (void)state;
+    for (raft_id winner = 2; winner <= 3; winner++) {
+        struct member *m = settled_leader();
+        assert_int_equal(raft_transfer_leader(m->raft, 2), ST_OK);
+        member_settle(m);
+        struct raft_message request = vote_request(winner, 2, (struct raft_log_id){1, 1});
+        request.context = SLICE("CampaignTransfer");
+        receive(m, request);
+        assert_int_equal(member_status(m).role, RAFT_FOLLOWER);
+        assert_true(member_take_ready(m));
+        assert_int_equal(m->handed_over, winner == 2);
+        heartbeat(m, 2, 1);
+        assert_true(member_take_ready(m));
+        assert_false(m->handed_over); /* it is said once */
+        member_free(m);
+    }
+}
+
 static void test_transfer_is_given_up_after_an_election_timeout(void **state)
 {
     (void)state;
@@ -301,20 +321,23 @@ static void test_stall_that_nobody_takes_over_ends_leadership(void **state)
 static void test_stall_successor_must_have_what_is_committed(void **state)
 {
     (void)state;
-    struct member *m = settled_leader();
-    member_free(m);
     struct raft_config config = member_config(1);
-    config.stall_ticks_max = 20;
-    config.check_quorum = false;
-    m = leader_of_three(&config, NULL, 0);
+    config.stall_ticks_max = 15;
+    struct member *m = leader_of_three(&config, NULL, 0);
     acknowledge(m, 3, 1);
     member_settle(m); /* committed by 1 and 3; 2 has nothing */
     raft_index index;
     assert_int_equal(member_propose(m, "a", &index), ST_OK);
     assert_true(member_take_ready(m));
-    receive(m, (struct raft_message){.type = RAFT_MSG_HEARTBEAT_RESP, .from = 2, .term = 1});
-    for (uint32_t i = 0; i < 20; i++)
+    for (uint32_t i = 0; i < 15; i++) { /* 3 is not heard of again */
         raft_tick(m->raft);
+        receive(m, (struct raft_message){.type = RAFT_MSG_HEARTBEAT_RESP, .from = 2, .term = 1});
+    }
+    assert_true(member_status(m).is_stalled);
+    assert_int_equal(member_status(m).role, RAFT_LEADER);
+    assert_int_equal(member_status(m).transferee, 0);
+    acknowledge(m, 3, 1);
+    raft_tick(m->raft);
     assert_int_equal(member_status(m).transferee, 3);
     member_free(m);
 }
@@ -535,6 +558,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_transfer_to_a_member_up_to_date_goes_at_once),
         cmocka_unit_test(test_transfer_waits_until_the_member_caught_up),
+        cmocka_unit_test(test_transfer_is_told_from_other_losses_of_leadership),
         cmocka_unit_test(test_transfer_is_given_up_after_an_election_timeout),
         cmocka_unit_test(test_transfer_to_no_voter_is_refused),
         cmocka_unit_test(test_transfer_newer_wish_replaces_the_older),
