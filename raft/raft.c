@@ -363,6 +363,8 @@ static void tick_leader(struct raft *r)
     r->heartbeat_elapsed++;
     r->election_elapsed++;
     raft_tick_stalled(r); /* first: the check of the quorum forgets who was heard of */
+    if (r->role == RAFT_LEADER && r->config.step_down_on_removal)
+        raft_tick_removed(r);
     if (r->role == RAFT_LEADER && r->election_elapsed >= r->config.election_ticks) {
         r->election_elapsed = 0;
         if (r->config.check_quorum)
@@ -444,8 +446,10 @@ static void switch_configuration(struct raft *r, struct tracker *changed)
     if (r->transferee != 0 && !tracker_is_voter(&r->tracker, r->transferee))
         r->transferee = 0;
     if (r->is_learner || tracker_get(&r->tracker, r->id) == NULL) {
-        if (r->config.step_down_on_removal)
+        if (r->config.step_down_at_once)
             become_follower(r, r->term, /* leader= */ 0);
+        else if (r->config.step_down_on_removal)
+            raft_tick_removed(r);
         return; /* else it leads on until a member of the new configuration takes over */
     }
     /* A smaller quorum may already have confirmed the reads that wait; alone, nobody else will. */

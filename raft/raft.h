@@ -134,7 +134,11 @@ struct raft_config {
     uint64_t stall_bytes_max;      /* 32 MiB; 0: no limit */
     uint64_t follower_bytes_max;   /* not durable; above it appends are dropped; 64 MiB; 0: none */
     uint32_t election_delay_ticks; /* added to the timeout of a member that should rarely lead */
-    bool check_quorum, pre_vote, step_down_on_removal, apply_unstable;
+    bool check_quorum, pre_vote, apply_unstable;
+    /* A leader that applies its own removal hands over to a voter, and leads on until one takes it:
+     * those that stay may not know of the removal yet and need its vote, which it gives to a log as
+     * long as its own. step_down_at_once: etcd's way, without handing over. */
+    bool step_down_on_removal, step_down_at_once;
     bool lease_reads; /* trust clocks instead of asking a majority; needs check_quorum */
     bool no_proposal_forwarding, no_conf_change_validation;
     raft_log_hook log; /* NULL: silent */

@@ -132,6 +132,7 @@ void raft_transfer_caught_up(struct raft *r, const struct progress *from);
  */
 bool raft_is_stalled(const struct raft *r);
 void raft_tick_stalled(struct raft *r); /* leader only */
+void raft_tick_removed(struct raft *r); /* leader only: hands over if it is no voter any more */
 
 /* ---- trace.c ---- */
 

@@ -109,6 +109,22 @@ static raft_id find_successor(const struct raft *r)
     return best == NULL ? 0 : best->id;
 }
 
+/* Hands over to whoever there is, unless that is under way. */
+static void begin_with_any(struct raft *r)
+{
+    raft_id successor = r->transferee != 0 ? 0 : find_successor(r);
+    if (successor == 0)
+        return;
+    enum status st = begin(r, successor);
+    ASSERT(st == ST_OK);
+}
+
+void raft_tick_removed(struct raft *r)
+{
+    if (!tracker_is_voter(&r->tracker, r->id))
+        begin_with_any(r);
+}
+
 void raft_tick_stalled(struct raft *r)
 {
     if (!raft_is_stalled(r)) {
@@ -127,9 +143,5 @@ void raft_tick_stalled(struct raft *r)
         become_follower(r, r->term, /* leader= */ 0);
         return;
     }
-    raft_id successor = r->transferee != 0 ? 0 : find_successor(r);
-    if (successor != 0) {
-        enum status st = begin(r, successor);
-        ASSERT(st == ST_OK);
-    }
+    begin_with_any(r);
 }

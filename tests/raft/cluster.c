@@ -565,7 +565,9 @@ static size_t put_single(uint8_t *at, uint8_t type, uint8_t id)
 }
 
 /* A change of one or two members, the latter through a joint configuration. Members that were
- * removed do not come back; a new process takes their place. */
+ * removed do not come back; a new process takes their place. None is taken from two voters: a
+ * configuration counts from where it is applied, so the one that stays may need the vote of the one
+ * that was removed, whose log may be the longer (etcd's raft says the same). */
 static void change_configuration(struct cluster *c, struct cluster_node *n)
 {
     const struct raft_configuration *now = &n->raft->tracker.configuration;
@@ -574,7 +576,7 @@ static void change_configuration(struct cluster *c, struct cluster_node *n)
     uint8_t bytes[32] = {1 << 3, 0};
     size_t len = 2;
     uint64_t kind = rng_below(&c->rng, 4);
-    if (kind <= 1 && now->incoming.count > 1)
+    if (kind <= 1 && now->incoming.count > 2)
         len += put_single(bytes + len, CONF_CHANGE_REMOVE_NODE,
                           (uint8_t)now->incoming.ids[rng_below(&c->rng, now->incoming.count)]);
     if (kind == 2 && now->learners.count > 0)
@@ -806,17 +808,15 @@ static bool is_member(const struct raft_conf_state *cs, raft_id id)
 }
 
 /* A member that was removed is told so by the others' transport, and stops; without a lease it
- * would call for elections for ever. One that is still to be added has applied nothing. */
+ * would call for elections for ever. Not before there is another leader: its vote may be needed by
+ * those who do not know of the removal yet. One that is still to be added has applied nothing. */
 static void stop_removed(struct cluster *c)
 {
-    const struct cluster_node *newest = &c->nodes[0];
-    for (uint32_t i = 1; i < c->nodes_count; i++) {
-        if (c->nodes[i].applied.index > newest->applied.index)
-            newest = &c->nodes[i];
-    }
-    for (uint32_t i = 0; i < c->nodes_count; i++) {
+    const struct cluster_node *leader = find_leader(c);
+    for (uint32_t i = 0; leader != NULL && i < c->nodes_count; i++) {
         struct cluster_node *n = &c->nodes[i];
-        if (n->raft != NULL && n->applied.index > 0 && !is_member(&newest->conf_state, i + 1))
+        if (n != leader && n->raft != NULL && n->applied.index > 0 &&
+            !is_member(&leader->conf_state, i + 1))
             crash(c, n, /* written= */ 0);
     }
 }

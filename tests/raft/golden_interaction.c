@@ -512,7 +512,7 @@ static void read_config(struct environment *e, const struct script_command *comm
         .stall_bytes_max = script_arg_number(command, "stall-bytes", 0),
         .check_quorum = script_flag(command, "checkquorum", false),
         .pre_vote = script_flag(command, "prevote", false),
-        .step_down_on_removal = script_flag(command, "step-down-on-removal", false),
+        .step_down_at_once = script_flag(command, "step-down-on-removal", false),
         .no_conf_change_validation = script_flag(command, "disable-conf-change-validation", false),
         .lease_reads = reads != NULL && strcmp(reads->values[0], "lease-based") == 0,
         /* Off with asynchronous writes, as upstream. */

@@ -520,10 +520,12 @@ static void apply_removal(struct member *m, raft_id id)
     raft_check(m->raft);
 }
 
-static void test_leader_removed_steps_down_when_it_applies_that(void **state)
+static void test_leader_removed_steps_down_if_told_to(void **state)
 {
     (void)state;
-    struct member *m = settled_leader();
+    struct raft_config config = member_config(1);
+    config.step_down_at_once = true;
+    struct member *m = leader_of_three(&config, NULL, 0);
     assert_int_equal(raft_read_index(m->raft, 5), ST_OK);
     apply_removal(m, 1);
     assert_int_equal(member_status(m).role, RAFT_FOLLOWER);
@@ -533,6 +535,44 @@ static void test_leader_removed_steps_down_when_it_applies_that(void **state)
     raft_index index;
     assert_int_equal(member_propose(m, "a", &index), ST_DROPPED);
     assert_int_equal(raft_campaign(m->raft), ST_DROPPED);
+    member_free(m);
+}
+
+/* The others may not know that it is committed: stepping down at once it could leave them with a
+ * quorum that needs its vote and a log too short to get it. */
+static void test_leader_removed_hands_over(void **state)
+{
+    (void)state;
+    struct member *m = settled_leader();
+    raft_index index;
+    assert_int_equal(member_propose(m, "a", &index), ST_OK);
+    member_settle(m);
+    m->outbox_count = 0;
+    apply_removal(m, 1);
+    acknowledge(m, 1, 2); /* its own answer, late */
+    assert_int_equal(member_status(m).role, RAFT_LEADER);
+    assert_int_equal(member_status(m).transferee, 2);
+    assert_int_equal(member_propose(m, "b", &index), ST_DROPPED);
+    member_settle(m);
+    assert_null(member_sent(m, RAFT_MSG_TIMEOUT_NOW, 2));
+    acknowledge(m, 2, 2);
+    member_settle(m);
+    assert_non_null(member_sent(m, RAFT_MSG_TIMEOUT_NOW, 2));
+    /* It is not taken, so another may have it: 3 is the one that still answers. */
+    m->outbox_count = 0;
+    for (uint32_t i = 0; i < 2 * m->config.election_ticks + 1; i++) {
+        raft_tick(m->raft);
+        acknowledge(m, 3, 2);
+        if (i > m->config.election_ticks)
+            continue;
+        receive(m, (struct raft_message){.type = RAFT_MSG_HEARTBEAT_RESP, .from = 2, .term = 1});
+    }
+    member_settle(m);
+    assert_true(member_sent(m, RAFT_MSG_TIMEOUT_NOW, 2) != NULL ||
+                member_sent(m, RAFT_MSG_TIMEOUT_NOW, 3) != NULL);
+    assert_int_equal(member_status(m).role, RAFT_LEADER);
+    heartbeat(m, 2, 2);
+    assert_int_equal(member_status(m).role, RAFT_FOLLOWER);
     member_free(m);
 }
 
@@ -780,7 +820,8 @@ int main(void)
         cmocka_unit_test(test_lone_voter_never_steps_down),
         cmocka_unit_test(test_conf_change_waits_for_the_one_before_it),
         cmocka_unit_test(test_conf_change_waits_for_those_a_new_leader_inherits),
-        cmocka_unit_test(test_leader_removed_steps_down_when_it_applies_that),
+        cmocka_unit_test(test_leader_removed_steps_down_if_told_to),
+        cmocka_unit_test(test_leader_removed_hands_over),
         cmocka_unit_test(test_member_removed_may_leave_a_quorum_that_has_it_all),
         cmocka_unit_test(test_conf_change_of_bad_bytes_is_refused),
         cmocka_unit_test(test_propose_over_the_quota_is_dropped_until_applied),
