@@ -228,10 +228,18 @@ static void *copy_of(const void *data, size_t size)
     return copy;
 }
 
+static void report_snapshot(struct cluster *c, const struct raft_message *m, bool delivered)
+{
+    struct raft *sender = c->nodes[m->from - 1].raft;
+    if (m->type == RAFT_MSG_SNAP && sender != NULL)
+        raft_report_snapshot(sender, m->to, delivered);
+}
+
 static void put_in_flight(struct cluster *c, const struct raft_message *m)
 {
     ASSERT(m->to >= 1 && m->to <= c->nodes_count);
     if (c->flight_count == CLUSTER_FLIGHT_MAX) {
+        report_snapshot(c, &c->flight[0], /* delivered= */ false);
         end_message(&c->flight[0]);
         c->flight[0] = c->flight[--c->flight_count];
     }
@@ -245,13 +253,6 @@ static void put_in_flight(struct cluster *c, const struct raft_message *m)
 }
 
 static void take_ready(struct cluster *c, struct cluster_node *n);
-
-static void report_snapshot(struct cluster *c, const struct raft_message *m, bool delivered)
-{
-    struct raft *sender = c->nodes[m->from - 1].raft;
-    if (m->type == RAFT_MSG_SNAP && sender != NULL)
-        raft_report_snapshot(sender, m->to, delivered);
-}
 
 static void step(struct cluster *c, struct cluster_node *n, const struct raft_message *m)
 {
@@ -813,6 +814,8 @@ static bool is_member(const struct raft_conf_state *cs, raft_id id)
 static void stop_removed(struct cluster *c)
 {
     const struct cluster_node *leader = find_leader(c);
+    if (leader != NULL && leader->raft->log.committed < c->committed)
+        return; /* it is one of them itself, and does not know */
     for (uint32_t i = 0; leader != NULL && i < c->nodes_count; i++) {
         struct cluster_node *n = &c->nodes[i];
         if (n != leader && n->raft != NULL && n->applied.index > 0 &&
