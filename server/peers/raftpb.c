@@ -8,8 +8,8 @@
 #define WIRE_FIXED64 1U
 #define WIRE_BYTES 2U
 #define WIRE_FIXED32 5U
-#define TAG_BYTES(number) ((uint8_t)((number) << 3 | WIRE_BYTES))
-#define TAG_VARINT(number) ((uint8_t)((number) << 3 | WIRE_VARINT))
+#define TAG_BYTES(number) ((uint8_t)((uint32_t)(number) << 3 | WIRE_BYTES))
+#define TAG_VARINT(number) ((uint8_t)((uint32_t)(number) << 3 | WIRE_VARINT))
 #define FIELD_BYTES_MAX (1 + VARINT_BYTES_MAX) /* a varint field, or the head of a bytes field */
 
 /* ---- sizes ---- */

@@ -235,6 +235,7 @@ static void *send_main(void *context)
     metrics_child_add(
         metrics_child(METRIC_SNAPSHOT_SENDING, (const char *const[]){"To", hex, NULL}), 1);
     enum status st = send_all(t);
+    link_close(&t->wire); /* at once: so that the receiver gives up what was cut off */
     count_sent(t, st);
     t->source->close(t->source);
     t->source = NULL;
