@@ -83,6 +83,8 @@ enum status link_write(struct link *link, struct out *out)
 {
     while (out->bytes > 0) {
         size_t written;
+        if (is_stopping(link)) /* also on a way that is never full */
+            return ST_CANCELED;
         enum status st = out_write(out, link->stream, &written);
         if (st == ST_BUSY)
             st = wait_ready(link, link->stream->fd, POLLOUT, link_now_ns() + link->silence_ns);
@@ -94,7 +96,7 @@ enum status link_write(struct link *link, struct out *out)
 
 enum status link_read(struct link *link)
 {
-    enum status st = window_reserve(&link->in, READ_BYTES);
+    enum status st = is_stopping(link) ? ST_CANCELED : window_reserve(&link->in, READ_BYTES);
     while (st == ST_OK) {
         size_t size = 0;
         st = byte_stream_read(link->stream, link->in.data + link->in.end, READ_BYTES, &size);
