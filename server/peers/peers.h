@@ -90,7 +90,7 @@ struct peers_options {
 };
 
 /* Errors: ST_NO_MEMORY, ST_IO. Nothing runs yet: members may be added (those removed earlier are
- * said with peers_remove()). Everything in options is borrowed for the call, unless it says more.
+ * said with remove_peer). Everything in options is borrowed for the call, unless it says more.
  */
 CHECKED enum status peers_new(const struct peers_options *options, struct peers **out);
 /* Starts the thread. */
