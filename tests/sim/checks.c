@@ -1,5 +1,8 @@
+#include "base/hash.h"
+#include "base/minmax.h"
 #include "server/state/machine.h"
 #include "storage/mvcc.h"
+#include "tests/fakes/backend_mem.h"
 #include "tests/sim/cluster_private.h"
 
 #include <setjmp.h>
@@ -8,6 +11,7 @@
 #include <cmocka.h>
 
 #include <stdlib.h>
+#include <string.h>
 
 /* Grows a table of 64-bit facts so that index is in it; new ones are 0: not known. */
 static void reserve(uint64_t **table, uint64_t *count, uint64_t index)
@@ -23,36 +27,118 @@ static void reserve(uint64_t **table, uint64_t *count, uint64_t index)
     *count = wanted;
 }
 
+static struct cluster_history *history_of(struct cluster_member *m)
+{
+    return &m->cluster->history;
+}
+
 static void check_leader(struct cluster_member *m, const struct raft_status *status)
 {
-    struct cluster_history *history = &m->cluster->history;
+    struct cluster_history *history = history_of(m);
     raft_term term = status->hard_state.term;
     if (status->role != RAFT_LEADER)
         return;
     reserve(&history->leader_of_term, &history->terms_count, term);
     raft_id *leader = &history->leader_of_term[term];
     if (*leader != 0 && *leader != m->id)
-        fail_msg("seed %u: two leaders in term %u", (unsigned)m->cluster->options.seed,
-                 (unsigned)term);
+        cluster_fail(m->cluster, "two leaders in term %u", (unsigned)term);
     *leader = m->id;
 }
 
-/* The term says which entry it is: a leader never has two at one index. */
+/* ---- entries ---- */
+
+static struct cluster_entry *find_entry(const struct cluster_history *history, raft_index index,
+                                        raft_term term)
+{
+    if (index >= history->entries_count)
+        return NULL;
+    struct cluster_entry *entry = history->entries[index];
+    while (entry != NULL && entry->term != term)
+        entry = entry->next;
+    return entry;
+}
+
+static void reserve_entries(struct cluster_history *history, raft_index index)
+{
+    if (index < history->entries_count)
+        return;
+    raft_index wanted = (index + 1) * 2;
+    struct cluster_entry **grown =
+        realloc(history->entries, wanted * sizeof(struct cluster_entry *));
+    assert_non_null(grown);
+    for (raft_index i = history->entries_count; i < wanted; i++)
+        grown[i] = NULL;
+    history->entries = grown;
+    history->entries_count = wanted;
+}
+
+/* Log matching: whoever has an entry of this index and term has the same bytes, after an entry of
+ * the same term. term_before 0: not known. */
+static void check_entry(struct cluster_member *m, const struct raft_entry *entry,
+                        raft_term term_before)
+{
+    struct cluster_history *history = history_of(m);
+    uint64_t hash = hash64_seeded(raft_payload_slice(entry->payload), (uint64_t)entry->type);
+    struct cluster_entry *known = find_entry(history, entry->index, entry->term);
+    if (known == NULL) {
+        reserve_entries(history, entry->index);
+        known = calloc(1, sizeof(*known));
+        assert_non_null(known);
+        *known = (struct cluster_entry){.next = history->entries[entry->index],
+                                        .term = entry->term,
+                                        .term_before = term_before,
+                                        .hash = hash};
+        history->entries[entry->index] = known;
+        return;
+    }
+    if (known->hash != hash)
+        cluster_fail(m->cluster, "member %u has another entry %llu of term %llu", m->number,
+                     (unsigned long long)entry->index, (unsigned long long)entry->term);
+    if (known->term_before != 0 && term_before != 0 && known->term_before != term_before)
+        cluster_fail(m->cluster, "member %u has entry %llu of term %llu after another one",
+                     m->number, (unsigned long long)entry->index, (unsigned long long)entry->term);
+    if (known->term_before == 0)
+        known->term_before = term_before;
+}
+
+static void check_entries(struct cluster_member *m, const struct raft_entry *entries,
+                          uint32_t count, raft_term term_before)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        check_entry(m, &entries[i], term_before);
+        term_before = entries[i].term;
+    }
+}
+
+/* State machine safety: one entry of one term at each index. What lies before it follows from log
+ * matching. */
+static void check_applied_at(struct cluster_member *m, struct raft_log_id applied)
+{
+    struct cluster_history *history = history_of(m);
+    while (applied.index > 0 && applied.term > 0) {
+        reserve(&history->term_of_index, &history->indexes_count, applied.index);
+        raft_term *term = &history->term_of_index[applied.index];
+        if (*term != 0 && *term != applied.term)
+            cluster_fail(m->cluster, "member %u applied entry %llu of term %llu, others of %llu",
+                         m->number, (unsigned long long)applied.index,
+                         (unsigned long long)applied.term, (unsigned long long)*term);
+        if (*term != 0)
+            return;
+        *term = applied.term;
+        const struct cluster_entry *entry = find_entry(history, applied.index, applied.term);
+        applied = (struct raft_log_id){applied.index - 1, entry == NULL ? 0 : entry->term_before};
+    }
+}
+
 static void check_applied(struct cluster_member *m)
 {
-    struct cluster_history *history = &m->cluster->history;
+    struct cluster_history *history = history_of(m);
     struct raft_log_id applied = machine_applied(m->machine);
-    if (applied.index == 0)
-        return;
     assert_true(applied.index >= m->applied_seen.index);
     m->applied_seen = applied;
-    reserve(&history->term_of_index, &history->indexes_count, applied.index);
-    raft_term *term = &history->term_of_index[applied.index];
-    if (*term != 0 && *term != applied.term)
-        fail_msg("seed %u: member %u applied entry %u of term %u, others that of term %u",
-                 (unsigned)m->cluster->options.seed, m->number, (unsigned)applied.index,
-                 (unsigned)applied.term, (unsigned)*term);
-    *term = applied.term;
+    check_applied_at(m, applied);
+    if (applied.index > history->applied_max.index)
+        history->applied_max = applied;
 }
 
 void cluster_check_step(struct cluster_member *m)
@@ -63,41 +149,237 @@ void cluster_check_step(struct cluster_member *m)
         raft_check(m->raft);
     check_leader(m, &status);
     check_applied(m);
+    struct cluster_history *history = history_of(m);
+    history->commit_max = max_u64(history->commit_max, status.hard_state.commit);
+}
+
+/* The index and the term of the store's newest commit are those of an entry the log has durably.
+ * Whether it is this very entry the next start checks. */
+void cluster_check_store(struct cluster_member *m)
+{
+    struct store_stat store;
+    struct wal_stat log;
+    if (m->fatal || store_get_stat(m->store, &store) != ST_OK)
+        return;
+    if (store.committed_index == m->committed_seen)
+        return;
+    m->committed_seen = store.committed_index;
+    wal_get_stat(m->wal, &log);
+    if (log.durable_index < store.committed_index)
+        cluster_fail(m->cluster, "the store of member %u is at entry %llu, its log at %llu",
+                     m->number, (unsigned long long)store.committed_index,
+                     (unsigned long long)log.durable_index);
+}
+
+/* ---- promises ---- */
+
+static bool covers(struct raft_log_id log, struct raft_log_id entry)
+{
+    return log.term > entry.term || (log.term == entry.term && log.index >= entry.index);
+}
+
+static void note_vote(struct cluster_member *m, raft_term term, raft_id vote)
+{
+    struct cluster_promises *promises = &m->promises;
+    if (term == promises->vote_term && vote != promises->vote)
+        cluster_fail(m->cluster, "member %u votes twice in term %llu", m->number,
+                     (unsigned long long)term);
+    if (term > promises->vote_term) {
+        promises->vote_term = term;
+        promises->vote = vote;
+    }
+}
+
+static void note_acknowledged(struct cluster_member *m, const struct raft_message *message)
+{
+    struct cluster_promises *promises = &m->promises;
+    if (message->term < promises->acked_term)
+        return;
+    if (message->term > promises->acked_term)
+        promises->acked = (struct raft_log_id){0};
+    promises->acked_term = message->term;
+    promises->acked.index = max_u64(promises->acked.index, message->index);
+}
+
+/* Leader completeness: whatever was applied anywhere in an earlier term is in the log with which
+ * this member asked for its votes. */
+static void check_leads(struct cluster_member *m, const struct raft_message *message)
+{
+    const struct cluster_promises *promises = &m->promises;
+    struct raft_log_id applied = history_of(m)->applied_max;
+    if (promises->asked_term == message->term && applied.term < message->term &&
+        !covers(promises->last, applied))
+        cluster_fail(m->cluster, "member %u leads term %llu without entry %llu", m->number,
+                     (unsigned long long)message->term, (unsigned long long)applied.index);
+}
+
+void cluster_check_message(struct cluster_member *m, const struct raft_message *message)
+{
+    struct cluster_promises *promises = &m->promises;
+    switch (message->type) {
+    case RAFT_MSG_VOTE:
+        promises->asked_term = message->term; /* its own vote counts when it is durable: later */
+        promises->last = (struct raft_log_id){message->index, message->log_term};
+        return;
+    case RAFT_MSG_VOTE_RESP:
+        if (!message->reject)
+            note_vote(m, message->term, message->to);
+        break;
+    case RAFT_MSG_APP:
+        check_leads(m, message);
+        check_entries(m, message->entries, message->entries_count, message->log_term);
+        return;
+    case RAFT_MSG_HEARTBEAT:
+        check_leads(m, message);
+        return;
+    case RAFT_MSG_APP_RESP:
+        if (!message->reject)
+            note_acknowledged(m, message);
+        break;
+    default: /* the others promise nothing, and leave before the disk knows their term */
+        return;
+    }
+    promises->term = max_u64(promises->term, message->term);
+}
+
+void cluster_check_recovered(struct cluster_member *m, const struct wal_recovered *recovered,
+                             const struct raft_entry *entries, uint32_t count)
+{
+    const struct cluster_promises *promises = &m->promises;
+    const struct raft_hard_state *hard_state = &recovered->hard_state;
+    check_entries(m, entries, count, /* term_before= */ 0);
+    if (hard_state->term < promises->term)
+        cluster_fail(m->cluster, "member %u spoke in term %llu and starts in %llu", m->number,
+                     (unsigned long long)promises->term, (unsigned long long)hard_state->term);
+    if (promises->vote_term == hard_state->term && promises->vote_term != 0 &&
+        hard_state->vote != promises->vote)
+        cluster_fail(m->cluster, "member %u forgot its vote in term %llu", m->number,
+                     (unsigned long long)promises->vote_term);
+    /* A leader of a later term may have replaced what it acknowledged before. */
+    if (promises->acked_term == hard_state->term && recovered->last_index < promises->acked.index)
+        cluster_fail(m->cluster, "member %u acknowledged entry %llu and starts with %llu",
+                     m->number, (unsigned long long)promises->acked.index,
+                     (unsigned long long)recovered->last_index);
+    struct store_mark mark = store_opened_at(m->store);
+    check_applied_at(m, (struct raft_log_id){mark.index, mark.term});
+}
+
+/* ---- what is applied ---- */
+
+static void append_event(struct cluster_history *history, const struct cluster_event *event)
+{
+    if (history->events_count == history->events_capacity) {
+        history->events_capacity = history->events_capacity * 2 + 256;
+        history->events =
+            realloc(history->events, history->events_capacity * sizeof(*history->events));
+        assert_non_null(history->events);
+    }
+    history->events[history->events_count++] = *event;
+}
+
+static struct cluster_event event_of(int64_t revision, bool tombstone, struct slice record)
+{
+    struct mvcc_kv kv;
+    assert_int_equal(mvcc_kv_decode(record, &kv), ST_OK);
+    char text[24] = {0};
+    memcpy(text, kv.value.data, min_size(kv.value.len, sizeof(text) - 1));
+    return (struct cluster_event){.hash = hash64_seeded(record, tombstone),
+                                  .key_hash = hash64(kv.key),
+                                  .value = tombstone ? 0 : strtoull(text, NULL, 10),
+                                  .revision = revision};
+}
+
+void cluster_check_event(void *context, struct revision revision, bool tombstone,
+                         struct slice record)
+{
+    struct cluster_member *m = context;
+    struct cluster_history *history = history_of(m);
+    struct cluster_event event = event_of(revision.main, tombstone, record);
+    reserve(&history->event_of_revision, &history->revisions_count, (uint64_t)revision.main);
+    uint64_t *first = &history->event_of_revision[revision.main];
+    if (*first == 0)
+        *first = history->events_count + 1;
+    uint64_t at = *first - 1 + (uint64_t)revision.sub;
+    if (at == history->events_count) {
+        append_event(history, &event);
+        return;
+    }
+    if (at > history->events_count || history->events[at].hash != event.hash)
+        cluster_fail(m->cluster, "member %u has another change %lld.%lld than others", m->number,
+                     (long long)revision.main, (long long)revision.sub);
+}
+
+void cluster_free_history(struct cluster_history *history)
+{
+    for (raft_index i = 0; i < history->entries_count; i++) {
+        for (struct cluster_entry *entry = history->entries[i], *next; entry != NULL;
+             entry = next) {
+            next = entry->next;
+            free(entry);
+        }
+    }
+    free(history->entries);
+    free(history->events);
+    free(history->event_of_revision);
+    free(history->leader_of_term);
+    free(history->term_of_index);
 }
 
 /* ---- at rest ---- */
+
+/* Running, and a member by the word of the leader: one that was removed may not know it yet. */
+static bool takes_part(struct cluster *cluster, uint32_t number)
+{
+    uint32_t leader = cluster_leader(cluster);
+    const struct cluster_member *m = &cluster->members[number];
+    if (!m->running || leader == CLUSTER_MEMBERS_MAX)
+        return false;
+    const struct raft_conf_state *conf_state = raft_conf_state(cluster->members[leader].raft);
+    for (uint32_t i = 0; i < conf_state->voters_count; i++) {
+        if (conf_state->voters[i] == m->id)
+            return true;
+    }
+    for (uint32_t i = 0; i < conf_state->learners_count; i++) {
+        if (conf_state->learners[i] == m->id)
+            return true;
+    }
+    return false;
+}
 
 static bool all_applied_alike(struct cluster *cluster, void *context)
 {
     (void)context;
     raft_index index = 0;
     for (uint32_t i = 0; i < CLUSTER_MEMBERS_MAX; i++) {
-        const struct cluster_member *m = &cluster->members[i];
-        if (!m->running || m->removed)
+        if (!takes_part(cluster, i))
             continue;
-        raft_index applied = machine_applied(m->machine).index;
+        raft_index applied = machine_applied(cluster->members[i].machine).index;
         if (applied == 0 || (index != 0 && applied != index))
             return false;
         index = applied;
     }
-    return true;
+    return index != 0;
 }
 
 static void compare_states(struct cluster *cluster)
 {
-    bool first = true;
+    const struct cluster_member *first = NULL;
     uint32_t expected = 0;
     for (uint32_t i = 0; i < CLUSTER_MEMBERS_MAX; i++) {
         struct cluster_member *m = &cluster->members[i];
-        if (!m->running || m->removed)
+        if (!takes_part(cluster, i))
             continue;
         uint32_t hash;
         int64_t current, compact;
         assert_int_equal(mvcc_hash_kv(m->mvcc, 0, 0, &hash, &current, &compact), ST_OK);
-        if (!first && hash != expected)
-            fail_msg("seed %u: member %u holds another state", (unsigned)cluster->options.seed, i);
+        if (first != NULL && hash != expected)
+            cluster_fail(cluster, "member %u holds another state", i);
+        const struct raft_conf_state *conf_state = raft_conf_state(m->raft);
+        if (first != NULL && memcmp(conf_state, raft_conf_state(first->raft), sizeof(*conf_state)))
+            cluster_fail(cluster, "member %u has another configuration", i);
+        cluster_note(cluster, hash);
         expected = hash;
-        first = false;
+        first = m;
         cluster_check_puts(m, UINT64_MAX);
     }
 }
@@ -106,18 +388,17 @@ static void compare_states(struct cluster *cluster)
 static void put_through(struct cluster *cluster, uint32_t member)
 {
     uint64_t until_ns = cluster->now_ns + 60 * NS_PER_S;
-    for (;;) {
+    while (takes_part(cluster, member)) {
         struct operation *put = cluster_put(cluster, member);
         while (put->state == OPERATION_OPEN)
             if (!cluster_step(cluster, until_ns))
-                fail_msg("seed %u: no put through member %u succeeds",
-                         (unsigned)cluster->options.seed, member);
+                cluster_fail(cluster, "no put through member %u succeeds", member);
         if (put->state == OPERATION_DONE)
             return;
     }
 }
 
-void cluster_settle(struct cluster *cluster)
+void cluster_heal(struct cluster *cluster)
 {
     for (uint32_t i = 0; i < CLUSTER_MEMBERS_MAX; i++) {
         struct cluster_member *m = &cluster->members[i];
@@ -127,13 +408,26 @@ void cluster_settle(struct cluster *cluster)
             link->loss_permille = 0;
         }
         m->stall_until_ns = 0;
-        if (m->exists && !m->running && !m->removed)
+        m->paused_until_ns = 0;
+        if (!m->exists)
+            continue;
+        fake_disk_fail_at(m->disk, UINT64_MAX, ST_OK);
+        fake_disk_set_capacity(m->disk, UINT64_MAX);
+        if (cluster->options.backend == NULL) {
+            backend_mem_fail_at(m->store_path, 0, ST_OK, false);
+            backend_mem_set_full(m->store_path, false);
+        }
+        if (!m->running && !m->removed)
             cluster_start(cluster, i);
     }
-    for (uint32_t i = 0; i < CLUSTER_MEMBERS_MAX; i++) {
-        if (cluster->members[i].running && !cluster->members[i].removed)
-            put_through(cluster, i);
-    }
+}
+
+void cluster_settle(struct cluster *cluster)
+{
+    cluster_heal(cluster);
+    cluster_wait_for_leader(cluster);
+    for (uint32_t i = 0; i < CLUSTER_MEMBERS_MAX; i++)
+        put_through(cluster, i);
     cluster_until(cluster, all_applied_alike, NULL, 60 * NS_PER_S, "all members apply the same");
     compare_states(cluster);
 }

@@ -1,5 +1,6 @@
 #include "tests/sim/cluster.h"
 
+#include "base/hash.h"
 #include "base/lock.h"
 #include "base/minmax.h"
 #include "server/state/conf_state.h"
@@ -18,20 +19,68 @@
 #define ELECTION_TICKS 10U
 #define READ_BATCH_ENTRIES 512U
 #define ENTRIES_MAX 65536U
+#define PER_MILLION 1000000
+#define STOP_NS (2 * NS_PER_S) /* an orderly stop waits no longer for what is open */
+
+void cluster_fail(const struct cluster *cluster, const char *format, ...)
+{
+    char what[512];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(what, sizeof(what), format, arguments);
+    va_end(arguments);
+    fail_msg("seed %llu, at %llu ms: %s", (unsigned long long)cluster->options.seed,
+             (unsigned long long)(cluster->now_ns / NS_PER_MS), what);
+    abort(); /* outside of a cmocka test fail_msg() has ended the process */
+}
+
+void cluster_note(struct cluster *cluster, uint64_t fact)
+{
+    cluster->hash = hash64_seeded(slice_make(&fact, sizeof(fact)), cluster->hash);
+}
 
 /* ---- what a member calls ---- */
 
+uint64_t cluster_local_ns(const struct cluster_member *m)
+{
+    uint64_t passed = m->cluster->now_ns - m->time.base_ns;
+    int64_t gained = (int64_t)passed * m->time.rate_ppm / PER_MILLION;
+    return m->time.base_local_ns + passed + (uint64_t)gained;
+}
+
+/* The cluster's time at which a member's clock shows local_ns. */
+static uint64_t cluster_ns_of(const struct cluster_member *m, uint64_t local_ns)
+{
+    if (local_ns <= m->time.base_local_ns)
+        return m->time.base_ns;
+    uint64_t shown = local_ns - m->time.base_local_ns;
+    if (shown > UINT64_MAX / 2)
+        return UINT64_MAX;
+    if (m->time.rate_ppm == 0)
+        return m->time.base_ns + shown;
+    uint64_t speed = (uint64_t)(PER_MILLION + m->time.rate_ppm);
+    uint64_t passed = shown / speed * PER_MILLION + shown % speed * PER_MILLION / speed;
+    return m->time.base_ns + passed + 2; /* what the divisions dropped */
+}
+
 static uint64_t member_now(void *context)
 {
-    return ((struct cluster_member *)context)->cluster->now_ns;
+    return cluster_local_ns(context);
+}
+
+static uint64_t member_wall(void *context)
+{
+    const struct cluster_member *m = context;
+    return cluster_local_ns(m) + (uint64_t)m->time.wall_ahead_ns;
 }
 
 static void member_fatal(void *context, enum status st, const char *what)
 {
     struct cluster_member *m = context;
     m->fatal = true;
-    fail_msg("seed %u: member %u: %s: %s (%s)", (unsigned)m->cluster->options.seed, m->number, what,
-             status_str(st), machine_problem(m->machine));
+    if (!m->may_fail)
+        cluster_fail(m->cluster, "member %u: %s: %s (%s)", m->number, what, status_str(st),
+                     machine_problem(m->machine));
 }
 
 static void member_wake(void *context, uint32_t actor)
@@ -48,8 +97,7 @@ static void member_quarantined(void *context, const char *why)
 {
     struct cluster_member *m = context;
     m->quarantined = true;
-    fail_msg("seed %u: member %u is quarantined: %s", (unsigned)m->cluster->options.seed, m->number,
-             why);
+    cluster_fail(m->cluster, "member %u is quarantined: %s", m->number, why);
 }
 
 static void wake_consensus(void *context)
@@ -87,7 +135,8 @@ static struct raft_payload *founding_change(const struct cluster_member *m)
     return payload;
 }
 
-static void open_wal(struct cluster_member *m, bool create, struct raft_log_id mark,
+/* False: the disk has no room for a new segment. */
+static bool open_wal(struct cluster_member *m, bool create, struct raft_log_id mark,
                      struct wal_recovered *recovered)
 {
     struct wal_report report;
@@ -101,9 +150,12 @@ static void open_wal(struct cluster_member *m, bool create, struct raft_log_id m
                                         .segment_bytes_first = 64 << 10,
                                         .segment_bytes_max = 128 << 10};
     enum status st = wal_open(&options, &m->wal, recovered, &report);
+    if (st == ST_NO_SPACE && m->may_fail)
+        return false;
     if (st != ST_OK)
-        fail_msg("seed %u: the log of member %u: %s: %s", (unsigned)m->cluster->options.seed,
-                 m->number, status_str(st), report.text);
+        cluster_fail(m->cluster, "the log of member %u: %s: %s", m->number, status_str(st),
+                     report.text);
+    return true;
 }
 
 /* What a first start leaves: the entries that make the founding members voters, or nothing. */
@@ -111,7 +163,7 @@ static void make_log(struct cluster_member *m, uint32_t founders)
 {
     struct wal_recovered recovered;
     struct raft_entry entries[CLUSTER_MEMBERS_MAX];
-    open_wal(m, /* create= */ true, (struct raft_log_id){0}, &recovered);
+    assert_true(open_wal(m, /* create= */ true, (struct raft_log_id){0}, &recovered));
     for (uint32_t i = 0; i < founders; i++)
         entries[i] = (struct raft_entry){.term = 1,
                                          .index = i + 1,
@@ -129,9 +181,14 @@ static void make_log(struct cluster_member *m, uint32_t founders)
         raft_payload_unref(entries[i].payload);
 }
 
+static const struct backend_ops *backend_of(const struct cluster *cluster)
+{
+    return cluster->options.backend == NULL ? backend_mem() : cluster->options.backend;
+}
+
 static void open_store(struct cluster_member *m)
 {
-    const struct store_options store = {.backend = backend_mem(),
+    const struct store_options store = {.backend = backend_of(m->cluster),
                                         .backend_options = {.path = m->store_path,
                                                             .life_id = m->life_id,
                                                             .map_bytes_max = 1 << 30,
@@ -146,6 +203,7 @@ static void open_store(struct cluster_member *m)
     const struct mvcc_options mvcc = {
         .store = m->store, .lock = m->lock, .life_id = m->life_id, .readers_count = 2};
     assert_int_equal(mvcc_open(&mvcc, &m->mvcc), ST_OK);
+    mvcc_set_event_sink(m->mvcc, cluster_check_event, m);
     const struct machine_options machine = {
         .store = m->store, .mvcc = m->mvcc, .cluster_id = 1, .member_id = m->id};
     assert_int_equal(machine_open(&machine, &m->machine), ST_OK);
@@ -175,6 +233,7 @@ static void open_raft(struct cluster_member *m, const struct wal_recovered *reco
         .hard_state = recovered->hard_state, .entries = entries, .applied = mark->index};
     assert_int_equal(conf_state_decode(mark->conf_state, &start.conf_state), ST_OK);
     uint32_t count = start.entries_count = read_log(m, recovered, entries);
+    cluster_check_recovered(m, recovered, entries, count);
     if (recovered->first_index > 1 && count > 0) {
         start.before_first = (struct raft_log_id){entries[0].index, entries[0].term};
         start.entries++;
@@ -204,7 +263,14 @@ static void open_raft(struct cluster_member *m, const struct wal_recovered *reco
     free(entries);
 }
 
-void cluster_start(struct cluster *cluster, uint32_t member)
+static void close_store(struct cluster_member *m)
+{
+    machine_close(m->machine);
+    mvcc_close(m->mvcc);
+    store_close(m->store);
+}
+
+bool cluster_try_start(struct cluster *cluster, uint32_t member)
 {
     struct cluster_member *m = &cluster->members[member];
     assert_true(m->exists && !m->running);
@@ -212,7 +278,11 @@ void cluster_start(struct cluster *cluster, uint32_t member)
     open_store(m);
     struct store_mark mark = store_opened_at(m->store);
     struct wal_recovered recovered;
-    open_wal(m, /* create= */ false, (struct raft_log_id){mark.index, mark.term}, &recovered);
+    if (!open_wal(m, /* create= */ false, (struct raft_log_id){mark.index, mark.term},
+                  &recovered)) {
+        close_store(m);
+        return false;
+    }
     open_raft(m, &recovered, &mark);
     const struct loops_options options = {.clock = &m->clock,
                                           .raft = m->raft,
@@ -239,11 +309,19 @@ void cluster_start(struct cluster *cluster, uint32_t member)
     wal_set_preparer_wake(m->wal, wake_preparer, m);
     fake_disk_set_auto(m->disk, false);
     m->applied_seen = (struct raft_log_id){mark.index, mark.term};
+    m->committed_seen = mark.index;
     m->sync_due_ns = 0;
     m->running = true;
+    m->fatal = false;
     m->lives_count++;
     for (uint32_t i = 0; i < CLUSTER_ACTORS; i++)
         m->woken[i] = true;
+    return true;
+}
+
+void cluster_start(struct cluster *cluster, uint32_t member)
+{
+    assert_true(cluster_try_start(cluster, member));
 }
 
 /* The other members, by the flags of a first start: until its own log says so. */
@@ -261,7 +339,9 @@ static void make_member(struct cluster *cluster, uint32_t member, uint32_t found
     struct cluster_member *m = &cluster->members[member];
     m->life_id = rng_next(&m->rng);
     m->disk = fake_disk_new(rng_next(&m->rng));
-    snprintf(m->store_path, sizeof(m->store_path), "sim-%u.mem", member);
+    const char *dir = cluster->options.backend_dir;
+    snprintf(m->store_path, sizeof(m->store_path), "%s%ssim-%u%s", dir == NULL ? "" : dir,
+             dir == NULL ? "" : "/", member, backend_of(cluster)->suffix);
     make_log(m, founders);
     m->exists = true;
 }
@@ -279,10 +359,9 @@ static void stop_member(struct cluster_member *m)
     loops_free(m->loops);
     raft_free(m->raft);
     wal_close(m->wal);
-    machine_close(m->machine);
-    mvcc_close(m->mvcc);
-    store_close(m->store);
+    close_store(m);
     m->loops = NULL;
+    m->paused_until_ns = 0;
     network_forget_peers(m->cluster->network, m->number);
 }
 
@@ -292,7 +371,53 @@ void cluster_crash(struct cluster *cluster, uint32_t member)
     assert_true(m->running);
     fake_disk_power_cut(m->disk);
     stop_member(m);
-    backend_mem_power_cut(m->store_path, rng_next(&cluster->rng));
+    if (cluster->options.backend == NULL)
+        backend_mem_power_cut(m->store_path, rng_next(&cluster->rng));
+    cluster_note(cluster, member);
+}
+
+void cluster_kill(struct cluster *cluster, uint32_t member)
+{
+    assert_true(cluster->members[member].running);
+    stop_member(&cluster->members[member]);
+    cluster_note(cluster, member);
+}
+
+static bool is_idle(struct cluster *cluster, uint32_t member)
+{
+    const struct cluster_member *m = &cluster->members[member];
+    return !m->running || loops_is_idle(m->loops);
+}
+
+void cluster_stop(struct cluster *cluster, uint32_t member)
+{
+    struct cluster_member *m = &cluster->members[member];
+    uint64_t until_ns = cluster->now_ns + STOP_NS;
+    loops_stop_requests(m->loops);
+    while (!is_idle(cluster, member) && cluster_step(cluster, until_ns))
+        continue;
+    if (!m->running)
+        return; /* it failed meanwhile */
+    loops_finish_log(m->loops);
+    loops_step(m->loops, ACTOR_CONSENSUS, cluster_local_ns(m));
+    enum status st;
+    assert_true(loops_log_is_finished(m->loops, &st));
+    if (st != ST_OK && !m->may_fail)
+        cluster_fail(cluster, "member %u cannot close its log: %s", member, status_str(st));
+    cluster_kill(cluster, member);
+}
+
+void cluster_pause(struct cluster *cluster, uint32_t member, uint64_t for_ns)
+{
+    cluster->members[member].paused_until_ns = cluster->now_ns + for_ns;
+}
+
+void cluster_set_clock_rate(struct cluster *cluster, uint32_t member, int64_t rate_ppm)
+{
+    struct cluster_member *m = &cluster->members[member];
+    m->time.base_local_ns = cluster_local_ns(m);
+    m->time.base_ns = cluster->now_ns;
+    m->time.rate_ppm = rate_ppm;
 }
 
 void cluster_stall_disk(struct cluster *cluster, uint32_t member, uint64_t for_ns)
@@ -302,12 +427,33 @@ void cluster_stall_disk(struct cluster *cluster, uint32_t member, uint64_t for_n
 
 /* ---- the network's ends ---- */
 
+static struct cluster_member *member_of(struct cluster *cluster, raft_id id)
+{
+    for (uint32_t i = 0; i < CLUSTER_MEMBERS_MAX; i++) {
+        if (cluster->members[i].id == id)
+            return &cluster->members[i];
+    }
+    return NULL;
+}
+
+/* A peer port refuses those that were removed, and tells them why. */
+static bool is_refused(struct cluster *cluster, struct cluster_member *m, raft_id from)
+{
+    if (!machine_is_removed(m->machine, from))
+        return false;
+    struct cluster_member *sender = member_of(cluster, from);
+    if (sender->running && !network_link(cluster->network, m->number, sender->number)->cut)
+        loops_removed_from_cluster(sender->loops);
+    return true;
+}
+
 static void deliver(void *context, uint32_t to, struct peer_message *message, struct slice snapshot)
 {
     struct cluster *cluster = context;
     struct cluster_member *m = &cluster->members[to];
     (void)snapshot;
-    if (!m->running) {
+    cluster_note(cluster, message->message.index ^ (uint64_t)message->message.type << 56);
+    if (!m->running || is_refused(cluster, m, message->message.from)) {
         message->release(message);
         return;
     }
@@ -322,6 +468,18 @@ static void snapshot_sent(void *context, uint32_t from, raft_id to, bool succeed
         loops_peer_snapshot_sent(m->loops, to, succeeded);
 }
 
+static void message_leaves(void *context, uint32_t from, const struct raft_message *message)
+{
+    cluster_check_message(&((struct cluster *)context)->members[from], message);
+}
+
+static void message_lost(void *context, uint32_t from, raft_id to)
+{
+    struct cluster_member *m = &((struct cluster *)context)->members[from];
+    if (m->running)
+        loops_peer_unreachable(m->loops, to);
+}
+
 /* ---- life ---- */
 
 struct cluster *cluster_new(const struct cluster_options *options)
@@ -333,13 +491,17 @@ struct cluster *cluster_new(const struct cluster_options *options)
     cluster->now_ns = NS_PER_S;
     cluster->network =
         network_new(&cluster->rng, &cluster->now_ns, deliver, snapshot_sent, cluster);
+    network_watch(cluster->network, message_leaves, message_lost);
     backend_mem_clear();
     for (uint32_t i = 0; i < CLUSTER_MEMBERS_MAX; i++) {
         struct cluster_member *m = &cluster->members[i];
         m->cluster = cluster;
         m->number = i;
         m->id = 0x8e9e05c52164694dU + i * 0x1111111111111111U;
-        m->clock = (struct clock){member_now, member_now, m};
+        m->clock = (struct clock){member_now, member_wall, m};
+        m->time = (struct cluster_clock){cluster->now_ns, cluster->now_ns, 0, 0};
+        m->sync_ns_min = options->sync_ns_min;
+        m->sync_ns_max = options->sync_ns_max;
         rng_seed(&m->rng, rng_next(&cluster->rng));
         network_name(cluster->network, i, m->id);
         assert_int_equal(lock_new(/* threaded= */ false, &m->lock), ST_OK);
@@ -366,8 +528,7 @@ void cluster_free(struct cluster *cluster)
         fake_disk_free(cluster->members[i].disk);
     backend_mem_clear();
     cluster_free_operations(cluster);
-    free(cluster->history.leader_of_term);
-    free(cluster->history.term_of_index);
+    cluster_free_history(&cluster->history);
     free(cluster);
 }
 
@@ -388,9 +549,8 @@ static uint64_t disk_due_ns(struct cluster_member *m)
         return UINT64_MAX;
     }
     if (m->sync_due_ns == 0)
-        m->sync_due_ns = cluster->now_ns + cluster->options.sync_ns_min +
-                         rng_below(&cluster->rng,
-                                   cluster->options.sync_ns_max - cluster->options.sync_ns_min + 1);
+        m->sync_due_ns = cluster->now_ns + m->sync_ns_min +
+                         rng_below(&cluster->rng, m->sync_ns_max - m->sync_ns_min + 1);
     return max_u64(m->sync_due_ns, m->stall_until_ns);
 }
 
@@ -413,9 +573,11 @@ static uint32_t collect_events(struct cluster *cluster, struct event *events, ui
         struct cluster_member *m = &cluster->members[i];
         if (!m->running)
             continue;
-        for (uint32_t actor = 0; actor < CLUSTER_ACTORS; actor++)
-            consider(events, &count, m, actor, m->woken[actor] ? now_ns : m->due_ns[actor],
-                     next_ns_out, now_ns);
+        for (uint32_t actor = 0; actor < CLUSTER_ACTORS; actor++) {
+            uint64_t due_ns = m->woken[actor] ? now_ns : cluster_ns_of(m, m->due_ns[actor]);
+            consider(events, &count, m, actor, max_u64(due_ns, m->paused_until_ns), next_ns_out,
+                     now_ns);
+        }
         consider(events, &count, m, CLUSTER_ACTORS, disk_due_ns(m), next_ns_out, now_ns);
     }
     consider(events, &count, NULL, 0, network_next_ns(cluster->network), next_ns_out, now_ns);
@@ -433,10 +595,30 @@ static void happen(struct cluster *cluster, const struct event *event)
         m->woken[ACTOR_CONSENSUS] = true;
     } else {
         m->woken[event->actor] = false;
-        m->due_ns[event->actor] = loops_step(m->loops, event->actor, cluster->now_ns);
+        m->due_ns[event->actor] = loops_step(m->loops, event->actor, cluster_local_ns(m));
         cluster_check_step(m);
+        if (event->actor == ACTOR_WRITER)
+            cluster_check_store(m);
     }
     cluster->steps_count++;
+    cluster_note(cluster, cluster->now_ns ^ (uint64_t)event->actor << 60 ^
+                              (uint64_t)(m == NULL ? CLUSTER_MEMBERS_MAX : m->number) << 52);
+}
+
+/* One that failed ends its process, one that was removed too. */
+static void reap(struct cluster *cluster)
+{
+    for (uint32_t i = 0; i < CLUSTER_MEMBERS_MAX; i++) {
+        struct cluster_member *m = &cluster->members[i];
+        if (!m->running || (!m->fatal && !m->removed))
+            continue;
+        if (m->removed && cluster->on_removed != NULL)
+            cluster->on_removed(cluster, i);
+        if (m->fatal && rng_below(&cluster->rng, 2) == 0)
+            cluster_crash(cluster, i);
+        else
+            cluster_kill(cluster, i);
+    }
 }
 
 bool cluster_step(struct cluster *cluster, uint64_t until_ns)
@@ -446,6 +628,7 @@ bool cluster_step(struct cluster *cluster, uint64_t until_ns)
     uint32_t count = collect_events(cluster, events, &next_ns);
     if (count > 0) {
         happen(cluster, &events[rng_below(&cluster->rng, count)]);
+        reap(cluster);
         return true;
     }
     if (next_ns > until_ns) {
@@ -470,8 +653,7 @@ void cluster_until(struct cluster *cluster,
     uint64_t until_ns = cluster->now_ns + limit_ns;
     while (!condition(cluster, context)) {
         if (!cluster_step(cluster, until_ns))
-            fail_msg("seed %u: not within %u ms: %s", (unsigned)cluster->options.seed,
-                     (unsigned)(limit_ns / NS_PER_MS), what);
+            cluster_fail(cluster, "not within %u ms: %s", (unsigned)(limit_ns / NS_PER_MS), what);
     }
 }
 

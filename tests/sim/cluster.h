@@ -15,14 +15,17 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define CLUSTER_MEMBERS_MAX 7U
+#define CLUSTER_MEMBERS_MAX NETWORK_MEMBERS_MAX
 #define CLUSTER_ACTORS 5U /* up to one reader */
 
 struct cluster_options {
     uint64_t seed;
-    uint32_t members_count; /* founding ones */
-    uint64_t sync_ns_min, sync_ns_max;
-    uint32_t window_entries_max; /* of the log in memory; 0: 100 */
+    uint32_t members_count;            /* founding ones */
+    uint64_t sync_ns_min, sync_ns_max; /* of each member, to begin with */
+    uint32_t window_entries_max;       /* of the log in memory; 0: 100 */
+    const struct backend_ops *backend; /* NULL: the one in memory. A real one keeps what it had
+                                          written when the power fails */
+    const char *backend_dir;           /* of a real one's files; borrowed */
 };
 
 /* A put of a key of its own, or a read of all keys, by a client of one member. Kept until the
@@ -35,9 +38,26 @@ struct operation {
     enum operation_state state;
     enum api_error error; /* of one that failed */
     uint64_t began_ns, ended_ns;
+    uint64_t deadline_ns, life; /* by the member's clock; its life */
     struct proposal put;
     struct read_request read;
     struct operation *next; /* older */
+};
+
+/* What a member said to others and must still know after a crash. */
+struct cluster_promises {
+    raft_term term, vote_term, acked_term;
+    raft_id vote;
+    struct raft_log_id acked; /* the newest entry acknowledged in acked_term */
+    struct raft_log_id last;  /* of its log, when it asked for votes in asked_term */
+    raft_term asked_term;
+};
+
+/* A member's clocks: they run at their own rate, the wall's also jumps. */
+struct cluster_clock {
+    uint64_t base_ns, base_local_ns; /* cluster's and member's time when the rate was set */
+    int64_t rate_ppm;                /* faster than the cluster's */
+    int64_t wall_ahead_ns;
 };
 
 struct cluster_member {
@@ -54,23 +74,54 @@ struct cluster_member {
     struct raft *raft;
     struct loops *loops;
     struct rng rng;
-    char store_path[32];
+    char store_path[128];
     uint64_t life_id;
-    bool exists, running, fatal, removed, quarantined;
+    struct cluster_clock time;
+    struct cluster_promises promises;
+    bool exists, running, removed, quarantined;
+    bool fatal;    /* it stopped itself; it is gone with the next step */
+    bool may_fail; /* its disks were made to */
     bool woken[CLUSTER_ACTORS];
-    uint64_t due_ns[CLUSTER_ACTORS];
-    uint64_t sync_due_ns;    /* of the write in flight; 0: none */
-    uint64_t stall_until_ns; /* no write completes before */
+    uint64_t due_ns[CLUSTER_ACTORS]; /* by its own clock */
+    uint64_t sync_ns_min, sync_ns_max;
+    uint64_t sync_due_ns;     /* of the write in flight; 0: none */
+    uint64_t stall_until_ns;  /* no write completes before */
+    uint64_t paused_until_ns; /* no actor takes a step before */
     struct raft_log_id applied_seen;
+    uint64_t committed_seen; /* the store's */
     uint64_t lives_count;
 };
 
-/* Who led and what was applied, for all time. */
+/* One entry as it was seen in a message or a log: nobody may ever have another of this term at this
+ * index, nor one that follows another. */
+struct cluster_entry {
+    struct cluster_entry *next;
+    raft_term term, term_before;
+    uint64_t hash;
+};
+
+/* One change of one key, as the first member to apply it made it. */
+struct cluster_event {
+    uint64_t hash; /* of the record */
+    uint64_t key_hash;
+    uint64_t value; /* a number, see clients.h; 0: deleted, or none */
+    int64_t revision;
+};
+
+/* Who led, what was written and what was applied, for all time. */
 struct cluster_history {
     raft_id *leader_of_term;
     raft_term terms_count;
-    raft_term *term_of_index;
+    raft_term *term_of_index; /* of what was applied */
     raft_index indexes_count;
+    struct raft_log_id applied_max;
+    raft_index commit_max;          /* known to any member */
+    struct cluster_entry **entries; /* by index */
+    raft_index entries_count;
+    struct cluster_event *events; /* in order */
+    uint64_t events_count, events_capacity;
+    uint64_t *event_of_revision; /* its first one, counted from 1 */
+    uint64_t revisions_count;
 };
 
 struct cluster {
@@ -83,6 +134,8 @@ struct cluster {
     uint64_t sent, acknowledged, failed, reads_done;
     struct operation *operations;
     uint64_t steps_count;
+    uint64_t hash; /* of everything that happened */
+    void (*on_removed)(struct cluster *cluster, uint32_t member);
 };
 
 /* The founding members exist and run; nobody leads yet. */
@@ -100,9 +153,22 @@ void cluster_until(struct cluster *cluster,
 
 /* The power of one member fails: its disk keeps what it must, and more by chance. */
 void cluster_crash(struct cluster *cluster, uint32_t member);
+/* Only its process dies: what it wrote is there, what was in flight may be. */
+void cluster_kill(struct cluster *cluster, uint32_t member);
+/* It stops in order: what is open is completed or refused, the log is closed. */
+void cluster_stop(struct cluster *cluster, uint32_t member);
+/* False: it cannot start now, its disk is full. */
+bool cluster_try_start(struct cluster *cluster, uint32_t member);
 void cluster_start(struct cluster *cluster, uint32_t member);
 /* No write of this member completes for so long. */
 void cluster_stall_disk(struct cluster *cluster, uint32_t member, uint64_t for_ns);
+/* The process is not scheduled for so long; the disk and the network go on. */
+void cluster_pause(struct cluster *cluster, uint32_t member, uint64_t for_ns);
+void cluster_set_clock_rate(struct cluster *cluster, uint32_t member, int64_t rate_ppm);
+/* Time by the member's own clock. */
+uint64_t cluster_local_ns(const struct cluster_member *member);
+/* Mixes a fact into the hash of the run. */
+void cluster_note(struct cluster *cluster, uint64_t fact);
 /* An empty member that waits to be told by the leader what happened so far. It must be added to the
  * configuration by a client. */
 void cluster_join(struct cluster *cluster, uint32_t member);
@@ -116,6 +182,12 @@ struct operation *cluster_put(struct cluster *cluster, uint32_t member);
 struct operation *cluster_read(struct cluster *cluster, uint32_t member);
 bool cluster_is_done(struct cluster *cluster, void *operation); /* for cluster_until() */
 
+/* The test fails: prints the seed and what is wrong. */
+_Noreturn void cluster_fail(const struct cluster *cluster, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* Heals everything: links, disks, clocks; starts everyone. */
+void cluster_heal(struct cluster *cluster);
 /* Heals everything, starts everyone, waits until a put through each member is acknowledged and all
  * have applied the same; then compares their states and looks for what was acknowledged. */
 void cluster_settle(struct cluster *cluster);

@@ -8,6 +8,18 @@
  * what it applied is what all others apply at that index. */
 void cluster_check_step(struct cluster_member *member);
 
+/* The store rule: what the store committed, the log on disk contains. After each of its steps. */
+void cluster_check_store(struct cluster_member *member);
+/* A member starts from what its disks hold: its promises are kept. */
+void cluster_check_recovered(struct cluster_member *member, const struct wal_recovered *recovered,
+                             const struct raft_entry *entries, uint32_t count);
+/* A message leaves: entries are the same everywhere, and promises are noted. */
+void cluster_check_message(struct cluster_member *member, const struct raft_message *message);
+/* A record as a member applies it: the same everywhere. */
+void cluster_check_event(void *context, struct revision revision, bool tombstone,
+                         struct slice record);
+void cluster_free_history(struct cluster_history *history);
+
 /* ---- clients.c ---- */
 void cluster_free_operations(struct cluster *cluster);
 /* Every put acknowledged until then is in the member's store, once. */

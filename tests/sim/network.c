@@ -15,6 +15,7 @@ struct packet {
     struct heap_node node;
     struct network *network;
     uint32_t from, to;
+    uint64_t connection; /* of the link when it was sent */
     struct raft_snapshot_meta snapshot;
     uint8_t *bytes; /* of the db file */
     size_t bytes_len;
@@ -34,7 +35,10 @@ struct network {
     const uint64_t *now_ns;
     network_deliver_fn deliver;
     network_sent_fn sent;
+    network_tap_fn tap;
+    network_lost_fn lost;
     void *context;
+    uint64_t connections[NETWORK_MEMBERS_MAX][NETWORK_MEMBERS_MAX]; /* resets so far */
     raft_id ids[NETWORK_MEMBERS_MAX];
     struct network_link links[NETWORK_MEMBERS_MAX][NETWORK_MEMBERS_MAX];
     struct endpoint endpoints[NETWORK_MEMBERS_MAX];
@@ -101,6 +105,7 @@ static void launch(struct network *network, uint32_t from, uint32_t to, struct p
     packet->network = network;
     packet->from = from;
     packet->to = to;
+    packet->connection = network->connections[from][to];
     uint64_t at_ns = *network->now_ns + link->delay_ns_min + rng_below(network->rng, spread + 1);
     enum status st = heap_push(&network->heap, &packet->node, at_ns);
     ASSERT(st == ST_OK);
@@ -120,6 +125,13 @@ static bool find(const struct network *network, raft_id id, uint32_t *out)
 static bool is_lost(struct network *network, const struct network_link *link)
 {
     return link->cut || rng_below(network->rng, 1000) < link->loss_permille;
+}
+
+/* A sender whose connection is dead may notice at once or only later. */
+static void report_lost(struct network *network, uint32_t from, raft_id to)
+{
+    if (network->lost != NULL && rng_below(network->rng, 4) == 0)
+        network->lost(network->context, from, to);
 }
 
 /* ---- the transport ---- */
@@ -144,8 +156,12 @@ static void endpoint_send(struct transport *transport, const struct raft_message
         if (!knows(endpoint, messages[i].to) || !find(network, messages[i].to, &to))
             continue;
         const struct network_link *link = &network->links[endpoint->member][to];
-        if (is_lost(network, link))
+        if (network->tap != NULL)
+            network->tap(network->context, endpoint->member, &messages[i]);
+        if (is_lost(network, link)) {
+            report_lost(network, endpoint->member, messages[i].to);
             continue;
+        }
         launch(network, endpoint->member, to, packet_new(&messages[i]));
         /* A proposal that came twice would happen twice: transports do not send it again. */
         if (messages[i].type != RAFT_MSG_PROP &&
@@ -254,6 +270,22 @@ struct network_link *network_link(struct network *network, uint32_t from, uint32
     return &network->links[from][to];
 }
 
+void network_watch(struct network *network, network_tap_fn tap, network_lost_fn lost)
+{
+    network->tap = tap;
+    network->lost = lost;
+}
+
+void network_reset(struct network *network, uint32_t a, uint32_t b)
+{
+    network->connections[a][b]++;
+    network->connections[b][a]++;
+    if (network->lost == NULL)
+        return;
+    network->lost(network->context, a, network->ids[b]);
+    network->lost(network->context, b, network->ids[a]);
+}
+
 void network_isolate(struct network *network, uint32_t member, bool cut)
 {
     for (uint32_t i = 0; i < NETWORK_MEMBERS_MAX; i++) {
@@ -295,7 +327,9 @@ bool network_step(struct network *network)
     struct packet *packet = CONTAINER_OF(heap_pop(&network->heap), struct packet, node);
     struct peer_message *message = &packet->message;
     bool is_snapshot = message->message.type == RAFT_MSG_SNAP;
-    if (network->links[packet->from][packet->to].cut) { /* cut while it was under way */
+    /* Cut, or reset, while it was under way. */
+    if (network->links[packet->from][packet->to].cut ||
+        packet->connection != network->connections[packet->from][packet->to]) {
         if (is_snapshot)
             network->sent(network->context, packet->from, message->message.to, false);
         packet_free(packet);

@@ -7,7 +7,7 @@
 #include "base/rng.h"
 #include "server/loops/transport.h"
 
-#define NETWORK_MEMBERS_MAX 8U
+#define NETWORK_MEMBERS_MAX 10U
 
 struct network;
 
@@ -21,15 +21,23 @@ struct network_link { /* one direction between two members */
  * with a MsgSnap, borrowed for the call; empty otherwise. */
 typedef void (*network_deliver_fn)(void *context, uint32_t to, struct peer_message *message,
                                    struct slice snapshot);
+/* Every message as it leaves its sender, whether or not it arrives; borrowed for the call. */
+typedef void (*network_tap_fn)(void *context, uint32_t from, const struct raft_message *message);
+/* The sender noticed that messages to a member were lost. */
+typedef void (*network_lost_fn)(void *context, uint32_t from, raft_id to);
 /* How a sent snapshot ended, to its sender. */
 typedef void (*network_sent_fn)(void *context, uint32_t from, raft_id to, bool succeeded);
 
 struct network *network_new(struct rng *rng, const uint64_t *now_ns, network_deliver_fn deliver,
                             network_sent_fn sent, void *context);
 void network_free(struct network *network);
+/* Both are called from within a send or a step. */
+void network_watch(struct network *network, network_tap_fn tap, network_lost_fn lost);
 struct network_link *network_link(struct network *network, uint32_t from, uint32_t to);
 /* Cuts or joins both directions between a member and all others. */
 void network_isolate(struct network *network, uint32_t member, bool cut);
+/* The connections between two members break: what is under way on them is lost, and both notice. */
+void network_reset(struct network *network, uint32_t a, uint32_t b);
 /* The id by which messages for a member are addressed. */
 void network_name(struct network *network, uint32_t member, raft_id id);
 /* What a member sends by. Borrowed from the network. */
