@@ -115,6 +115,7 @@ static enum status decode_compare(struct slice in, struct kv_compare *out)
 struct txn_decoder {
     struct arena *arena;
     uint32_t depth;
+    bool over_limit; /* something was passed over, even if what holds it did not count in the end */
 };
 
 static enum status decode_txn(struct txn_decoder *decoder, struct slice message, uint32_t ops_max,
@@ -215,6 +216,7 @@ static enum status decode_txn(struct txn_decoder *decoder, struct slice message,
     uint32_t ops = max_u32(out->compares_count, max_u32(out->success.count, out->failure.count));
     if (ops > ops_max || decoder->depth == TXN_DEPTH_MAX) {
         *out = (struct kv_txn){.over_limit = true};
+        decoder->over_limit = true;
         return ST_OK;
     }
     out->compares = ARENA_ARRAY(decoder->arena, struct kv_compare, out->compares_count);
@@ -232,7 +234,11 @@ enum status kv_txn_decode(struct slice message, uint32_t ops_max, struct arena *
                           struct kv_txn *out)
 {
     struct txn_decoder decoder = {.arena = arena};
-    return decode_txn(&decoder, message, ops_max, out);
+    enum status st = decode_txn(&decoder, message, ops_max, out);
+    /* An operation may be given twice, and the last one counts. What was passed over in the first
+     * nobody has looked at: every member would decode it when it is applied. */
+    out->over_limit = out->over_limit || (st == ST_OK && decoder.over_limit);
+    return st;
 }
 
 static bool any_over_limit(const struct kv_ops *ops)

@@ -247,6 +247,20 @@ static void test_txn_decode_takes_no_memory_for_what_it_refuses(void **state)
     arena_deinit(&small);
 }
 
+/* Of an operation given twice the last one counts, but every member decodes both: what the budget
+ * leaves undecoded must not get through behind one that is fine. */
+static void test_txn_keeps_in_mind_what_it_passed_over(void **state)
+{
+    const struct slice bytes = SLICE("\x12\x08"         /* success: an operation that is */
+                                     "\x22\x04"         /* a txn */
+                                     "\x12\x02\xff\xff" /* with what is no operation, and */
+                                     "\x22\x00");       /* an empty txn */
+    struct kv_txn txn;
+    assert_int_equal(kv_txn_decode(bytes, 2, *state, &txn), ST_INVALID);
+    assert_int_equal(kv_txn_decode(bytes, 1, *state, &txn), ST_OK);
+    assert_true(kv_txn_is_over_limit(&txn));
+}
+
 static void test_txn_is_read_only_and_serializable_by_its_ranges(void **state)
 {
     struct arena *arena = *state;
@@ -328,6 +342,8 @@ int main(void)
         cmocka_unit_test(test_put_decode_refuses_what_etcd_refuses),
         cmocka_unit_test(test_put_decode_passes_over_unknown_fields),
         cmocka_unit_test_setup_teardown(test_txn_decodes_what_was_encoded, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_txn_keeps_in_mind_what_it_passed_over, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_txn_encoding_is_what_protobuf_c_reads, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_request_op_takes_the_last_of_its_oneof, setup,
