@@ -170,6 +170,7 @@ static enum status begin_run(struct dbfile_reader *reader, uint64_t page, uint8_
                              struct dbfile_page_head *head)
 {
     uint64_t offset = page * reader->info.page_bytes;
+    *head = (struct dbfile_page_head){0};
     if (page < DBFILE_METAS_COUNT || page >= reader->pages_count)
         return fail(reader, ST_CORRUPT, "page %" PRIu64 " is referred to, but there are %" PRIu64,
                     page, reader->pages_count);
@@ -470,7 +471,7 @@ static enum status hash_file(struct dbfile_reader *reader, uint64_t size, uint8_
 static enum status compare_digest(struct dbfile_reader *reader, uint64_t size, uint8_t *room,
                                   struct sha256 *digest)
 {
-    uint8_t want[SHA256_BYTES], got[SHA256_BYTES];
+    uint8_t want[SHA256_BYTES] = {0}, got[SHA256_BYTES] = {0};
     enum status st = hash_file(reader, size, room, digest);
     if (st == ST_OK)
         st = sha256_end(digest, got);
