@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 /* Without SO_REUSEPORT: a second server on the port must learn of the first. */
-static int bind_and_listen(const struct addrinfo *address)
+static int bind_socket(const struct addrinfo *address)
 {
     int fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
@@ -21,7 +21,7 @@ static int bind_and_listen(const struct addrinfo *address)
         int off = 0; /* "::" takes IPv4 too, as Go's listeners do */
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
     }
-    if (bind(fd, address->ai_addr, address->ai_addrlen) == 0 && listen(fd, SOMAXCONN) == 0)
+    if (bind(fd, address->ai_addr, address->ai_addrlen) == 0)
         return fd;
     int error = errno;
     close(fd);
@@ -44,7 +44,7 @@ static enum status explain(int error, const char *host, uint16_t port, char *tex
     return error == EADDRNOTAVAIL ? ST_INVALID : ST_IO;
 }
 
-enum status listener_open(const char *host, uint16_t port, int *fd_out, char *text,
+enum status listener_bind(const char *host, uint16_t port, int *fd_out, char *text,
                           size_t text_size)
 {
     *fd_out = -1;
@@ -60,7 +60,7 @@ enum status listener_open(const char *host, uint16_t port, int *fd_out, char *te
     int fd = -1;
     int error = EADDRNOTAVAIL;
     for (struct addrinfo *a = found; a != NULL && fd < 0 && error != EADDRINUSE; a = a->ai_next) {
-        fd = bind_and_listen(a);
+        fd = bind_socket(a);
         error = errno;
     }
     freeaddrinfo(found);
@@ -68,6 +68,18 @@ enum status listener_open(const char *host, uint16_t port, int *fd_out, char *te
         return explain(error, host, port, text, text_size);
     *fd_out = fd;
     return ST_OK;
+}
+
+enum status listener_open(const char *host, uint16_t port, int *fd_out, char *text,
+                          size_t text_size)
+{
+    enum status st = listener_bind(host, port, fd_out, text, text_size);
+    if (st != ST_OK || listen(*fd_out, SOMAXCONN) == 0)
+        return st;
+    int error = errno;
+    close(*fd_out);
+    *fd_out = -1;
+    return explain(error, host, port, text, text_size);
 }
 
 uint16_t listener_port(int fd)
