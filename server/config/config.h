@@ -45,6 +45,7 @@ struct config {
     const char *initial_cluster;
     const char *initial_cluster_state; /* "new", "existing" */
     const char *initial_cluster_token;
+    bool strict_reconfig_check, pre_vote;
     uint64_t heartbeat_ms, election_ms;
     int64_t quota_backend_bytes; /* 0: etcd's default of 2 GiB; negative: none */
     uint64_t max_txn_ops;
@@ -80,9 +81,4 @@ CHECKED enum status config_load(struct config *config, int argc, const char *con
                                 const char *const *environment);
 /* Prints out and err and logs the notes. Best called when the log is open. */
 void config_report(const struct config *config);
-
-/* Whether a new member may be made as the initial-* flags say; asked only where no data directory
- * is yet, since etcd too ignores them afterwards. NULL, or the reason, which lives as long as
- * config. */
-const char *config_check_bootstrap(struct config *config);
 #endif

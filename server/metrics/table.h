@@ -29,6 +29,7 @@
     X(HAS_LEADER, GAUGE, "etcd_server_has_leader", "Whether or not a leader exists. 1 is existence, 0 is not.") \
     X(IS_LEADER, GAUGE, "etcd_server_is_leader", "Whether or not this member is a leader. 1 if is, 0 otherwise.") \
     X(IS_LEARNER, GAUGE, "etcd_server_is_learner", "Whether or not this member is a learner. 1 if is, 0 otherwise.") \
+    X(QUARANTINED, GAUGE, "cleat_server_is_quarantined", "Whether or not this member takes no part any more since what it promised is gone. 1 if so, 0 otherwise.") \
     X(LEADER_CHANGES, COUNTER, "etcd_server_leader_changes_seen_total", "The number of leader changes seen.") \
     X(HEARTBEAT_SEND_FAILURES, COUNTER, "etcd_server_heartbeat_send_failures_total", "The total number of leader heartbeat send failures (likely overloaded from slow disk).") \
     X(SLOW_APPLIES, COUNTER, "etcd_server_slow_apply_total", "The total number of slow apply requests (likely overloaded from slow disk).") \

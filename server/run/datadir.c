@@ -225,6 +225,8 @@ enum status datadir_open(const char *path, const char *wal_dir, struct datadir *
     enum status st = lock_root(out, why, why_bytes);
     if (st != ST_OK)
         goto fail;
+    if (!join(out->snap, sizeof(out->snap), out->member, "snap"))
+        goto fail;
     out->exists = path_exists(out->root, "member");
     if (out->exists) {
         st = read_format(out, why, why_bytes);
@@ -296,6 +298,8 @@ enum status datadir_begin(struct datadir *d, const struct format *format, char *
         st = make_folder(d->member, "store", false);
     if (st == ST_OK)
         st = make_folder(d->member, "snap", false);
+    if (st == ST_OK && !join(d->snap, sizeof(d->snap), d->member, "snap"))
+        st = ST_INVALID;
     if (st == ST_OK && !d->wal_is_apart) {
         st = make_folder(d->member, "wal", false);
         if (st == ST_OK && !join(d->wal, sizeof(d->wal), d->member, "wal"))
@@ -336,6 +340,7 @@ enum status datadir_commit(struct datadir *d, char *why, size_t why_bytes)
     memcpy(d->member, final, sizeof(final));
     if (!d->wal_is_apart)
         (void)join(d->wal, sizeof(d->wal), d->member, "wal");
+    (void)join(d->snap, sizeof(d->snap), d->member, "snap");
     d->exists = true;
     return ST_OK;
 }

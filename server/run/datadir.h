@@ -30,7 +30,8 @@ struct datadir {
     char root[PATH_MAX];   /* <data-dir> */
     char member[PATH_MAX]; /* <data-dir>/member, or member.new while it is being made */
     char wal[PATH_MAX];
-    bool wal_is_apart; /* --wal-dir */
+    char snap[PATH_MAX]; /* <data-dir>/member/snap */
+    bool wal_is_apart;   /* --wal-dir */
 };
 
 /* Makes the directory if needed (mode 0700), locks it, recognises what is in it. why (at least 512

@@ -21,7 +21,6 @@
 struct front {
     struct member *member;
     struct http_server *http;
-    struct services *services;
     struct rpc_server *rpc;
     struct acceptor *acceptor;
     uint64_t request_timeout_ns;
@@ -136,30 +135,6 @@ static void log_grpc(void *context, const char *text)
     log_warn("gRPC transport", LOG_STR("error", text));
 }
 
-static uint64_t memory_bytes(void)
-{
-    long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
-    return pages > 0 && size > 0 ? (uint64_t)pages * (uint64_t)size : 0;
-}
-
-static enum status open_services(struct front *front, const struct front_options *options)
-{
-    struct services_options services = {
-        .api_version = CONFIG_API_VERSION,
-        .loops = member_loops(options->member),
-        .machine = member_machine(options->member),
-        .mvcc = member_mvcc(options->member),
-        .store = member_store(options->member),
-        .clock = clock_real(),
-        .request_timeout_ns = front->request_timeout_ns,
-        .request_bytes_max = options->request_bytes_max,
-        .txn_ops_max = options->txn_ops_max,
-        .quota_bytes = options->quota_bytes,
-        .memory_bytes = memory_bytes(),
-    };
-    return services_new(&services, &front->services);
-}
-
 static enum status open_rpc(struct front *front, const struct front_options *options)
 {
     struct rpc_server_options rpc = {
@@ -173,7 +148,7 @@ static enum status open_rpc(struct front *front, const struct front_options *opt
         .keepalive_timeout_ms = options->keepalive_timeout_ms,
         .log = log_grpc,
     };
-    rpc.services = services_table(front->services, &rpc.services_count);
+    rpc.services = services_table(member_services(front->member), &rpc.services_count);
     enum status st = rpc_server_new(&rpc, &front->rpc);
     return st == ST_OK ? rpc_server_start(front->rpc) : st;
 }
@@ -197,9 +172,7 @@ enum status front_open(const struct front_options *options, struct front **out)
     front->member = options->member;
     front->request_timeout_ns = 5 * NS_PER_S + 2 * options->election_ms * NS_PER_MS;
     gauges_open(options->member, options->quota_bytes);
-    enum status st = open_services(front, options);
-    if (st == ST_OK)
-        st = open_rpc(front, options);
+    enum status st = open_rpc(front, options);
     if (st == ST_OK)
         st = open_http(front);
     if (st == ST_OK)
@@ -223,9 +196,9 @@ void front_close(struct front *front, uint32_t grace_ms)
         /* Some call is still with an actor: its memory must stay, and the process is about to end.
          */
         log_warn("calls were still open at the end; their clients see a broken connection");
+        member_leave_services(front->member);
         return;
     }
     rpc_server_free(front->rpc);
-    services_free(front->services);
     free(front);
 }

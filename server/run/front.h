@@ -14,7 +14,7 @@ struct front_options {
     const int *listeners;  /* bound sockets, taken */
     uint32_t listeners_count;
     uint32_t pollers_count; /* as the member's */
-    uint32_t request_bytes_max, txn_ops_max, streams_max;
+    uint32_t request_bytes_max, streams_max;
     uint32_t election_ms;
     uint64_t quota_bytes;
     uint32_t keepalive_min_ms, keepalive_interval_ms, keepalive_timeout_ms;

@@ -10,7 +10,6 @@
 #include "server/state/limits.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <unistd.h>
@@ -26,30 +25,40 @@ struct program {
     int signal_fd;
     int listeners[CONFIG_URLS_MAX];
     uint32_t listeners_count;
+    int peer_listeners[CONFIG_URLS_MAX];
+    uint32_t peer_listeners_count;
     struct member *member;
     struct front *front;
 };
 
-static bool open_listeners(struct program *p)
+/* One socket a URL; open is listener_open() or listener_bind(). */
+static bool open_sockets(const struct config_urls *urls, const char *whom,
+                         enum status (*open)(const char *host, uint16_t port, int *fd_out,
+                                             char *text, size_t text_size),
+                         int *sockets, uint32_t *count)
 {
-    const struct config_urls *urls = &p->config.listen_client_urls;
     for (uint32_t i = 0; i < urls->count; i++) {
-        char why[WHY_BYTES];
+        char why[WHY_BYTES] = "this version serves http URLs only";
         const struct config_url *url = &urls->items[i];
-        if (strcmp(url->scheme, "http") != 0) {
-            log_fatal("cannot listen for clients", LOG_STR("url", urls->texts[i]),
-                      LOG_STR("error", "this version serves http URLs only"));
-            return false;
-        }
-        if (listener_open(url->host, url->port, &p->listeners[p->listeners_count], why,
-                          sizeof(why)) != ST_OK) {
-            log_fatal("cannot listen for clients", LOG_STR("url", urls->texts[i]),
+        if (strcmp(url->scheme, "http") != 0 ||
+            open(url->host, url->port, &sockets[*count], why, sizeof(why)) != ST_OK) {
+            log_fatal("cannot listen", LOG_STR("for", whom), LOG_STR("url", urls->texts[i]),
                       LOG_STR("error", why));
             return false;
         }
-        p->listeners_count++;
+        (*count)++;
     }
     return true;
+}
+
+/* The peer port listens only when there is somebody to answer: members that start together ask
+ * each other first, and would wait for each other. */
+static bool open_listeners(struct program *p)
+{
+    return open_sockets(&p->config.listen_peer_urls, "peers", listener_bind, p->peer_listeners,
+                        &p->peer_listeners_count) &&
+           open_sockets(&p->config.listen_client_urls, "clients", listener_open, p->listeners,
+                        &p->listeners_count);
 }
 
 /* gRPC core has one epoll set for all its pollers: more than one for two cores costs more CPU than
@@ -69,16 +78,17 @@ static enum disk_kind disk_kind_of(const char *name)
     return strcmp(name, "fdatasync") == 0 ? DISK_KIND_FDATASYNC : DISK_KIND_AUTO;
 }
 
+/* 0 is etcd's default; a negative quota is none. */
+static uint64_t quota_bytes(int64_t flag)
+{
+    if (flag < 0)
+        return UINT64_MAX;
+    return flag == 0 ? QUOTA_BYTES_DEFAULT : (uint64_t)flag;
+}
+
 static bool open_member(struct program *p)
 {
     struct config *c = &p->config;
-    char member_dir[PATH_MAX];
-    snprintf(member_dir, sizeof(member_dir), "%s/member", c->data_dir);
-    const char *refusal = access(member_dir, F_OK) == 0 ? NULL : config_check_bootstrap(c);
-    if (refusal != NULL) {
-        log_fatal("cannot make a new member", LOG_STR("error", refusal));
-        return false;
-    }
     struct member_options options = {
         .data_dir = c->data_dir,
         .wal_dir = c->wal_dir,
@@ -89,7 +99,16 @@ static bool open_member(struct program *p)
         .peer_urls_count = c->advertise_peer_urls.count,
         .client_urls = c->advertise_client_urls.texts,
         .client_urls_count = c->advertise_client_urls.count,
+        .peer_listeners = p->peer_listeners,
+        .peer_listeners_count = p->peer_listeners_count,
+        .initial_cluster = c->initial_cluster,
         .cluster_token = c->initial_cluster_token,
+        .initial_cluster_exists = strcmp(c->initial_cluster_state, "existing") == 0,
+        .pre_vote = c->pre_vote,
+        .strict_reconfig = c->strict_reconfig_check,
+        .request_bytes_max = min_u64(c->max_request_bytes, UINT32_MAX / 2),
+        .txn_ops_max = (uint32_t)min_u64(c->max_txn_ops, UINT32_MAX),
+        .quota_bytes = quota_bytes(c->quota_backend_bytes),
         .heartbeat_ms = (uint32_t)c->heartbeat_ms,
         .election_ms = (uint32_t)c->election_ms,
         .pollers_count = pollers_count(),
@@ -98,18 +117,11 @@ static bool open_member(struct program *p)
     };
     char why[WHY_BYTES];
     enum status st = member_open(&options, &p->member, why, sizeof(why));
+    p->peer_listeners_count = 0; /* taken, whatever happened */
     if (st != ST_OK)
         log_fatal("cannot start the member", LOG_STR("data-dir", c->data_dir),
                   LOG_STR("error", why[0] != '\0' ? why : status_str(st)));
     return st == ST_OK;
-}
-
-/* 0 is etcd's default; a negative quota is none. */
-static uint64_t quota_bytes(int64_t flag)
-{
-    if (flag < 0)
-        return UINT64_MAX;
-    return flag == 0 ? QUOTA_BYTES_DEFAULT : (uint64_t)flag;
 }
 
 static uint32_t ms_of(int64_t ns)
@@ -126,7 +138,6 @@ static bool open_front(struct program *p)
         .listeners_count = p->listeners_count,
         .pollers_count = pollers_count(),
         .request_bytes_max = (uint32_t)min_u64(c->max_request_bytes, UINT32_MAX / 2),
-        .txn_ops_max = (uint32_t)min_u64(c->max_txn_ops, UINT32_MAX),
         .streams_max = (uint32_t)min_u64(c->max_concurrent_streams, INT32_MAX),
         .election_ms = (uint32_t)c->election_ms,
         .quota_bytes = quota_bytes(c->quota_backend_bytes),
@@ -141,12 +152,20 @@ static bool open_front(struct program *p)
     return st == ST_OK;
 }
 
-static void wait_for_signal(struct member *member, int signal_fd)
+/* Until a signal comes, or the member is no longer in the cluster. */
+static void wait_for_end(struct program *p)
 {
-    struct pollfd fd = {.fd = signal_fd, .events = POLLIN};
-    while (poll(&fd, 1, WATCH_MS) == 0)
-        member_watch_space(member);
-    signals_take(signal_fd);
+    struct pollfd fd = {.fd = p->signal_fd, .events = POLLIN};
+    while (poll(&fd, 1, WATCH_MS) == 0) {
+        if (!member_watch(p->member)) {
+            log_warn("server error",
+                     LOG_STR("error", "the member has been permanently removed from the cluster"));
+            log_warn("data-dir used by this member must be removed",
+                     LOG_STR("data-dir", p->config.data_dir));
+            return;
+        }
+    }
+    signals_take(p->signal_fd);
 }
 
 static bool start(struct program *p)
@@ -175,18 +194,24 @@ static int serve(struct program *p)
         log_info("serving client traffic insecurely; this is strongly discouraged!",
                  LOG_STR("traffic", "grpc+http"), LOG_STR("address", urls->texts[i]));
     notify_ready();
-    wait_for_signal(p->member, p->signal_fd);
+    wait_for_end(p);
     return 0;
 }
 
 static void stop(struct program *p)
 {
-    if (p->member != NULL)
+    log_info("closing cleat server", LOG_STR("name", p->config.name),
+             LOG_STR("data-dir", p->config.data_dir));
+    if (p->member != NULL) {
+        member_hand_over(p->member);
         loops_stop_requests(member_loops(p->member));
+    }
     front_close(p->front, GRACE_MS);
     member_close(p->member);
     for (uint32_t i = 0; i < p->listeners_count; i++)
         close(p->listeners[i]);
+    for (uint32_t i = 0; i < p->peer_listeners_count; i++)
+        close(p->peer_listeners[i]);
 }
 
 static int run(struct program *p)

@@ -12,34 +12,46 @@
 
 struct machine;
 struct member;
+struct services;
 
 struct member_options {
     const char *data_dir, *wal_dir; /* wal_dir "" : <data-dir>/member/wal */
     const char *backend;            /* "lmdb", "sqlite", or "" for what is there (lmdb when new) */
     enum disk_kind disk;
     const char *name;
-    const char *const *peer_urls; /* advertised; the member's id comes from them */
+    const char *const *peer_urls; /* advertised; sorted */
     uint32_t peer_urls_count;
     const char *const *client_urls; /* advertised; published to the cluster */
     uint32_t client_urls_count;
-    const char *cluster_token;
+    const int *peer_listeners; /* bound, not listening yet; taken, whatever happens */
+    uint32_t peer_listeners_count;
+    const char *initial_cluster, *cluster_token;
+    bool initial_cluster_exists; /* --initial-cluster-state=existing */
+    bool pre_vote, strict_reconfig;
     uint32_t heartbeat_ms, election_ms;
+    uint64_t request_bytes_max;
+    uint32_t txn_ops_max;
     uint64_t quota_bytes;
     uint32_t pollers_count; /* reader slots kept for the rpc pollers, before the reader threads' */
     uint32_t readers_count;
     bool waves;
 };
 
-/* Opens or makes the member and starts its threads; it campaigns at once. why (at least 1024 bytes)
- * gets the reason on an error. Errors: ST_BUSY, ST_INVALID, ST_CORRUPT, ST_NO_SPACE,
+/* Opens or makes the member and starts its threads; a lone one campaigns at once. why (at least
+ * 1024 bytes) gets the reason on an error. Errors: ST_BUSY, ST_INVALID, ST_CORRUPT, ST_NO_SPACE,
  * ST_UNSUPPORTED, ST_IO, ST_NO_MEMORY. */
 CHECKED enum status member_open(const struct member_options *options, struct member **out,
                                 char *why, size_t why_bytes);
-/* Blocks until this member's own publish entry is applied: as long as it takes. */
+/* Blocks until this member's own publish entry is applied, or until it had no leader for 5 s: then
+ * it serves what it can on its own. Or until it should stop. */
 void member_wait_ready(struct member *member);
-/* Tells the log when the disk gets full and when it has room again. Meant to be called every second
- * or so, by the thread that waited until ready. */
-void member_watch_space(struct member *member);
+/* What is to be looked at now and then: the disk's room, the cluster's version. To be called every
+ * quarter of a second or so, by the thread that waited until ready. False: it should stop, since it
+ * is no longer in the cluster. */
+bool member_watch(struct member *member);
+/* A leader gives its leadership to another voter, if there is one, and waits for that; at most an
+ * election timeout. */
+void member_hand_over(struct member *member);
 /* Clean stop: requests in the log complete, the log and the store are flushed. NULL is fine. */
 void member_close(struct member *member);
 
@@ -47,6 +59,9 @@ struct loops *member_loops(struct member *member);
 struct machine *member_machine(struct member *member);
 struct mvcc *member_mvcc(struct member *member);
 struct store *member_store(struct member *member);
+struct services *member_services(struct member *member);
+/* The services are still used by calls that cannot end: their memory stays. */
+void member_leave_services(struct member *member);
 const char *member_disk_name(const struct member *member); /* how the log is written */
 uint32_t member_http_slot(const struct member *member);    /* reader slot of the HTTP thread */
 #endif

@@ -1,6 +1,5 @@
 /* server/run/publish.h - what a member says of itself once the cluster has a leader: its name and
- * client URLs, and, being the leader, the cluster's version. A member is ready when both entries
- * are applied. */
+ * client URLs. A member is ready when that entry is applied. */
 #ifndef SERVER_RUN_PUBLISH_H
 #define SERVER_RUN_PUBLISH_H
 #include "server/loops/request.h"
@@ -23,11 +22,9 @@ struct publisher {
 };
 
 enum publisher_state {
-    PUBLISHER_IDLE,      /* nothing under way */
-    PUBLISHER_PROPOSED,  /* the member's attributes are */
-    PUBLISHER_PUBLISHED, /* they are applied */
-    PUBLISHER_VERSIONED, /* the cluster's version is under way */
-    PUBLISHER_DONE,
+    PUBLISHER_IDLE,     /* nothing under way */
+    PUBLISHER_PROPOSED, /* the member's attributes are */
+    PUBLISHER_DONE,     /* they are applied */
 };
 
 /* Proposes what is due, unless it is under way. The caller calls it again when event_fd is

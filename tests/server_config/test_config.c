@@ -93,18 +93,18 @@ static void test_config_defaults_are_etcds(void **state)
     assert_int_equal(config.log_outputs.count, 1);
     assert_string_equal(config.log_outputs.items[0], "default");
     assert_null(config.notes);
-    assert_null(config_check_bootstrap(&config));
 }
 
 static void test_config_takes_every_form_of_a_flag(void **state)
 {
     (void)state;
-    assert_int_equal(load(ARGS("-name", "a", "--data-dir=/d", "--wal-dir", "", "--pre-vote=f",
-                               "--strict-reconfig-check", "-heartbeat-interval=0x32",
-                               "--quota-backend-bytes", "-1", "--grpc-keepalive-min-time", "1m30s",
-                               "--log-outputs=stdout,/tmp/x", "--backend=sqlite", "--"),
-                          ENV(NULL)),
-                     ST_OK);
+    assert_int_equal(
+        load(ARGS("-name", "a", "--data-dir=/d", "--wal-dir", "", "--pre-vote=f",
+                  "--strict-reconfig-check", "-heartbeat-interval=0x32", "--quota-backend-bytes",
+                  "-1", "--grpc-keepalive-min-time", "1m30s", "--log-outputs=stdout,/tmp/x",
+                  "--backend=sqlite", "--max-wals=3", "--snapshot-count", "9", "--"),
+             ENV(NULL)),
+        ST_OK);
     assert_string_equal(config.name, "a");
     assert_string_equal(config.data_dir, "/d");
     assert_string_equal(config.initial_cluster, "a=http://localhost:2380");
@@ -116,7 +116,9 @@ static void test_config_takes_every_form_of_a_flag(void **state)
     assert_string_equal(config.backend, "sqlite");
     const struct config_note *note = find_note("flags are accepted and have no effect here");
     assert_non_null(note);
-    assert_string_equal(note->values[0], "--strict-reconfig-check,--pre-vote");
+    assert_string_equal(note->values[0], "--snapshot-count,--max-wals");
+    assert_true(config.strict_reconfig_check);
+    assert_false(config.pre_vote);
 }
 
 static void test_config_refuses_a_malformed_command_line_as_go_does(void **state)
@@ -280,42 +282,6 @@ static void test_config_flags_given_up_by_etcd_only_warn(void **state)
     assert_string_equal(note->values[0], "snapshot");
 }
 
-static const char *bootstrap(const char *const *argv)
-{
-    config_free(&config);
-    config_init(&config);
-    assert_int_equal(load(argv, ENV(NULL)), ST_OK);
-    return config_check_bootstrap(&config);
-}
-
-static void test_config_check_bootstrap(void **state)
-{
-    (void)state;
-    assert_null(bootstrap(ARGS("--name=db", "--initial-advertise-peer-urls=http://b:2,http://a:1",
-                               "--initial-cluster=db=http://a:1,db=http://b:2")));
-    assert_null(
-        bootstrap(ARGS("--name=db", "--initial-advertise-peer-urls=http://b:2,http://a:1")));
-    assert_string_equal(bootstrap(ARGS("--name=x", "--initial-cluster=y=http://localhost:2380")),
-                        "couldn't find local name \"x\" in the initial cluster configuration");
-    assert_string_equal(
-        bootstrap(ARGS("--name=a", "--initial-cluster=a=http://h:1",
-                       "--initial-advertise-peer-urls=http://i:1")),
-        "--initial-cluster has a=http://h:1 but missing from "
-        "--initial-advertise-peer-urls=http://i:1 (resolved urls: \"http://i:1\" != "
-        "\"http://h:1\")");
-    assert_string_equal(bootstrap(ARGS("--name=a", "--initial-cluster=a=http://h:1",
-                                       "--initial-advertise-peer-urls=http://h:1,http://i:1")),
-                        "--initial-advertise-peer-urls has http://i:1 but missing from "
-                        "--initial-cluster=a=http://h:1");
-    assert_string_equal(
-        bootstrap(ARGS("--initial-cluster=default=http://localhost:2380,b=http://b:2380")),
-        "--initial-cluster with more than one member is not supported by this version yet");
-    assert_string_equal(bootstrap(ARGS("--initial-cluster-state=existing")),
-                        "--initial-cluster-state=existing is not supported by this version yet");
-    assert_string_equal(bootstrap(ARGS("--initial-cluster=default=foo")),
-                        "--initial-cluster: URL scheme must be http, https, unix, or unixs: foo");
-}
-
 #define CONFIG_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -332,7 +298,6 @@ int main(void)
         CONFIG_TEST(test_config_refuses_a_variable_beside_its_flag),
         CONFIG_TEST(test_config_version_and_help),
         CONFIG_TEST(test_config_flags_given_up_by_etcd_only_warn),
-        CONFIG_TEST(test_config_check_bootstrap),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,255 @@
+#include "base/assert.h"
+#include "base/minmax.h"
+#include "raft/raft.h"
+#include "server/run/clock.h"
+#include "server/run/log.h"
+#include "server/run/member_private.h"
+#include "server/state/conf_state.h"
+#include "server/state/machine.h"
+#include "storage/mvcc.h"
+#include "wal/disks.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#define WINDOW_ENTRIES_MAX 5000U
+#define WINDOW_BYTES_MAX (64U << 20)
+#define BACKEND_BYTES_MAX \
+    (64ULL << 30) /* address space for the backend's file; costs nothing until used */
+#define READ_BATCH_ENTRIES 1024U
+#define READ_BATCH_BYTES (8U << 20)
+#define RESERVE_BYTES_MAX (64ULL << 20) /* of a disk, for the store: four generations */
+#define RESERVE_SHARE 4U                /* of a small disk at most this part */
+
+static void wake_applier(void *context)
+{
+    member_wake_actor(context, ACTOR_APPLIER);
+}
+
+static void wake_writer(void *context)
+{
+    member_wake_actor(context, ACTOR_WRITER);
+}
+
+static enum status refuse_disk(const struct member *m, enum status st, const char *chosen,
+                               char *why, size_t why_bytes)
+{
+    if (st == ST_NOT_FOUND)
+        snprintf(why, why_bytes,
+                 "the log directory '%s' is not there; start with the --wal-dir of the first "
+                 "start, if there was one",
+                 m->datadir.wal);
+    else
+        snprintf(why, why_bytes, "cannot write the log in '%s': %s", m->datadir.wal, chosen);
+    return st;
+}
+
+enum status member_open_disk(struct member *m, char *why, size_t why_bytes)
+{
+    char chosen[512];
+    errno = 0;
+    enum status st =
+        disk_open_real(m->options.disk, m->datadir.wal, &m->disk, chosen, sizeof(chosen));
+    if (st != ST_OK)
+        return refuse_disk(m, st, chosen, why, why_bytes);
+    log_info("chose how the log is written", LOG_STR("disk", disk_name(m->disk)),
+             LOG_STR("why", chosen));
+    return ST_OK;
+}
+
+/* Appends and waits until it is durable: only for a log that nobody else uses yet. */
+enum status member_append_durably(struct wal *wal, const struct wal_append *append)
+{
+    uint64_t ticket = 0;
+    enum status st = wal_append(wal, append, &ticket);
+    return st == ST_OK ? wal_finish(wal) : st;
+}
+
+/* Where log and store share a disk, the log leaves the store room for its next commits: they are
+ * what frees the log. */
+static uint64_t store_reserve_bytes(const struct member *m)
+{
+    struct stat log, store;
+    struct statvfs disk;
+    if (stat(m->datadir.wal, &log) != 0 || stat(m->datadir.member, &store) != 0 ||
+        log.st_dev != store.st_dev || statvfs(m->datadir.wal, &disk) != 0)
+        return 0;
+    return min_u64((uint64_t)disk.f_blocks * disk.f_frsize / RESERVE_SHARE, RESERVE_BYTES_MAX);
+}
+
+struct wal_options member_log_options(struct member *m, bool create, struct raft_log_id mark)
+{
+    return (struct wal_options){.disk = m->disk,
+                                .clock = clock_real(),
+                                .rng = &m->rng,
+                                .dir = m->datadir.wal,
+                                .life_id = m->datadir.format.life_id,
+                                .create = create,
+                                .store_mark = mark,
+                                .reserve_bytes = store_reserve_bytes(m)};
+}
+
+static const struct backend_ops *find_backend(const char *name)
+{
+    if (strcmp(name, "lmdb") == 0)
+        return backend_lmdb();
+    return strcmp(name, "sqlite") == 0 ? backend_sqlite() : NULL;
+}
+
+struct store_options member_store_options(struct member *m, char *path, size_t path_bytes,
+                                          bool create)
+{
+    datadir_store_path(&m->datadir, path, path_bytes);
+    return (struct store_options){
+        .backend = find_backend(m->datadir.format.backend),
+        .backend_options = {.path = path,
+                            .life_id = m->datadir.format.life_id,
+                            .map_bytes_max = BACKEND_BYTES_MAX,
+                            .create = create},
+        .lock = m->lock,
+        .clock = clock_real(),
+        .readers_count = m->options.pollers_count + m->options.readers_count + /* HTTP */ 1,
+    };
+}
+
+enum status member_open_store(struct member *m, char *why, size_t why_bytes)
+{
+    char path[PATH_MAX], checkpoint[PATH_MAX];
+    struct store_options options = member_store_options(m, path, sizeof(path), /* create= */ false);
+    options.wake_writer = wake_writer;
+    options.wake_apply = wake_applier;
+    options.wake_context = m;
+    errno = 0;
+    enum status st = store_open(&options, &m->store);
+    if (st != ST_OK)
+        return member_explain(st, why, why_bytes, "open the store", path);
+    datadir_checkpoint_path(&m->datadir, checkpoint, sizeof(checkpoint));
+    struct mvcc_options mvcc = {.store = m->store,
+                                .lock = m->lock,
+                                .checkpoint_path = checkpoint,
+                                .life_id = m->datadir.format.life_id,
+                                .readers_count = options.readers_count};
+    st = mvcc_open(&mvcc, &m->mvcc);
+    if (st != ST_OK)
+        return member_explain(st, why, why_bytes, "build the index of the store", path);
+    struct machine_options machine = {.store = m->store,
+                                      .mvcc = m->mvcc,
+                                      .cluster_id = m->cluster_id,
+                                      .member_id = m->member_id,
+                                      .threaded = true};
+    st = machine_open(&machine, &m->machine);
+    return st == ST_OK
+               ? ST_OK
+               : member_explain(st, why, why_bytes, "read the members from the store", path);
+}
+
+/* Entries read back for the core, each with a reference; given up again once the core has its own.
+ */
+struct entries {
+    struct raft_entry *items;
+    uint32_t count, capacity;
+};
+
+static void entries_free(struct entries *entries)
+{
+    for (uint32_t i = 0; i < entries->count; i++)
+        raft_payload_unref(entries->items[i].payload);
+    free(entries->items);
+}
+
+static enum status read_entries(struct wal *wal, raft_index first, raft_index last,
+                                struct entries *out)
+{
+    *out = (struct entries){0};
+    while (first <= last) {
+        if (out->capacity - out->count < READ_BATCH_ENTRIES) {
+            uint32_t capacity = out->capacity * 2 + READ_BATCH_ENTRIES;
+            struct raft_entry *grown = realloc(out->items, capacity * sizeof(*grown));
+            if (grown == NULL)
+                return ST_NO_MEMORY;
+            out->items = grown;
+            out->capacity = capacity;
+        }
+        uint32_t got = 0;
+        raft_index end = min_u64(last, first + READ_BATCH_ENTRIES - 1);
+        enum status st = wal_read(wal, first, end, READ_BATCH_BYTES, out->items + out->count, &got);
+        if (st != ST_OK)
+            return st;
+        out->count += got;
+        first += got;
+    }
+    return ST_OK;
+}
+
+/* The core gets what lies above the store's mark and, below it, what a follower may still ask for.
+ */
+static enum status make_raft(struct member *m, const struct wal_recovered *recovered,
+                             struct raft_log_id mark, const struct raft_conf_state *conf_state)
+{
+    raft_index floor = mark.index > WINDOW_ENTRIES_MAX ? mark.index - WINDOW_ENTRIES_MAX : 1;
+    raft_index first = max_u64(recovered->first_index, floor);
+    struct entries entries;
+    enum status st = read_entries(m->wal, first, recovered->last_index, &entries);
+    struct raft_start start = {.hard_state = recovered->hard_state,
+                               .conf_state = *conf_state,
+                               .entries = entries.items,
+                               .entries_count = entries.count,
+                               .applied = mark.index};
+    if (first > 1 && entries.count > 0) { /* the first one only says what came before the others */
+        start.before_first = (struct raft_log_id){.index = first, .term = entries.items[0].term};
+        start.entries++;
+        start.entries_count--;
+    }
+    struct raft_config config = {.id = m->member_id,
+                                 .election_ticks = m->options.election_ms / m->options.heartbeat_ms,
+                                 .heartbeat_ticks = 1,
+                                 .message_bytes_max = 1U << 20,
+                                 .inflight_messages_max = 512,
+                                 .inflight_bytes_max = 8U << 20,
+                                 .apply_bytes_max = 8U << 20,
+                                 .window_entries_max = WINDOW_ENTRIES_MAX,
+                                 .window_bytes_max = WINDOW_BYTES_MAX,
+                                 .check_quorum = true,
+                                 .pre_vote = m->options.pre_vote,
+                                 .step_down_on_removal = true,
+                                 .apply_unstable = true,
+                                 .rng = &m->rng};
+    if (st == ST_OK)
+        st = raft_new(&config, &start, &m->raft);
+    entries_free(&entries);
+    return st;
+}
+
+enum status member_open_log(struct member *m, char *why, size_t why_bytes)
+{
+    struct store_mark mark = store_opened_at(m->store);
+    struct raft_log_id applied = {.index = mark.index, .term = mark.term};
+    struct raft_conf_state conf_state;
+    enum status st = conf_state_decode(mark.conf_state, &conf_state);
+    if (st != ST_OK)
+        return member_explain(st, why, why_bytes, "read the configuration in the store of",
+                              m->datadir.member);
+    struct wal_options options = member_log_options(m, /* create= */ false, applied);
+    struct wal_recovered recovered;
+    struct wal_report report;
+    errno = 0;
+    st = wal_open(&options, &m->wal, &recovered, &report);
+    if (st != ST_OK) {
+        if (report.text[0] == '\0')
+            return member_explain(st, why, why_bytes, "open the log", m->datadir.wal);
+        snprintf(why, why_bytes, "%s", report.text);
+        return st;
+    }
+    if (report.torn_tail)
+        log_info(
+            "cut the torn tail of the log; normal after a crash, nothing acknowledged was in it",
+            LOG_U64("last-index", recovered.last_index));
+    log_info("opened the log", LOG_U64("first-index", recovered.first_index),
+             LOG_U64("last-index", recovered.last_index), LOG_U64("applied-index", applied.index),
+             LOG_U64("segments", report.segments_count));
+    st = make_raft(m, &recovered, applied, &conf_state);
+    return st == ST_OK
+               ? ST_OK
+               : member_explain(st, why, why_bytes, "start consensus on the log", m->datadir.wal);
+}
