@@ -45,7 +45,7 @@ struct config {
     const char *initial_cluster;
     const char *initial_cluster_state; /* "new", "existing" */
     const char *initial_cluster_token;
-    bool strict_reconfig_check, pre_vote;
+    bool strict_reconfig_check, pre_vote, force_new_cluster;
     uint64_t heartbeat_ms, election_ms;
     int64_t quota_backend_bytes; /* 0: etcd's default of 2 GiB; negative: none */
     uint64_t max_txn_ops;

@@ -8,6 +8,9 @@
 #include "server/state/cluster_version.h"
 #include "server/state/machine.h"
 
+#include <inttypes.h>
+#include <stdio.h>
+
 #define INTERVAL_NS (4 * NS_PER_S) /* etcd's */
 #define ASK_MS 2000U
 #define ARENA_BYTES_MAX (1U << 20)
@@ -96,12 +99,36 @@ enum status cluster_watch_start(struct cluster_watch *w)
     return st == ST_OK ? thread_start(&w->thread) : st;
 }
 
+/* etcd's words, but for the term, which is that of the look. */
+static void log_leader(const struct cluster_watch *w, const struct loops_status *status)
+{
+    char text[160];
+    if (w->leader_seen == 0)
+        snprintf(text, sizeof(text),
+                 "raft.node: %" PRIx64 " elected leader %" PRIx64 " at term %" PRIu64, w->member_id,
+                 status->leader, status->term);
+    else if (status->leader == 0)
+        snprintf(text, sizeof(text),
+                 "raft.node: %" PRIx64 " lost leader %" PRIx64 " at term %" PRIu64, w->member_id,
+                 w->leader_seen, status->term);
+    else
+        snprintf(text, sizeof(text),
+                 "raft.node: %" PRIx64 " changed leader from %" PRIx64 " to %" PRIx64
+                 " at term %" PRIu64,
+                 w->member_id, w->leader_seen, status->leader, status->term);
+    log_info(text);
+}
+
 void cluster_watch_look(struct cluster_watch *w)
 {
-    bool is_leader = leads(w);
-    if (is_leader && !w->was_leader)
+    struct loops_status status;
+    loops_get_status(w->loops, &status);
+    if (status.is_leader && !w->was_leader)
         thread_wake(&w->thread);
-    w->was_leader = is_leader;
+    if (status.leader != w->leader_seen)
+        log_leader(w, &status);
+    w->was_leader = status.is_leader;
+    w->leader_seen = status.leader;
 }
 
 void cluster_watch_stop(struct cluster_watch *w)

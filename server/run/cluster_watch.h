@@ -20,7 +20,8 @@ struct cluster_watch {
     raft_id member_id;
     uint64_t timeout_ns;
     atomic_bool is_proposing;
-    bool was_leader; /* of whoever looks */
+    bool was_leader; /* these two are of whoever looks */
+    raft_id leader_seen;
 };
 
 /* Starts the thread. loops, machine, member_id and timeout_ns are set; everything is borrowed.

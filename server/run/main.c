@@ -104,6 +104,7 @@ static bool open_member(struct program *p)
         .initial_cluster = c->initial_cluster,
         .cluster_token = c->initial_cluster_token,
         .initial_cluster_exists = strcmp(c->initial_cluster_state, "existing") == 0,
+        .force_new_cluster = c->force_new_cluster,
         .pre_vote = c->pre_vote,
         .strict_reconfig = c->strict_reconfig_check,
         .request_bytes_max = min_u64(c->max_request_bytes, UINT32_MAX / 2),

@@ -4,6 +4,7 @@
 #include "base/list.h"
 #include "raft/raft.h"
 #include "server/config/config.h"
+#include "server/loops/transport.h"
 #include "server/metrics/metrics.h"
 #include "server/run/clock.h"
 #include "server/run/log.h"
@@ -210,6 +211,23 @@ static enum status begin_bootstrap(struct member *m, bool is_existing, char *why
     return bootstrap_begin(&options, &m->bootstrap, why, why_bytes);
 }
 
+/* A member that joins knows the others by this alone until it has heard of the leader; without it
+ * they still find it. */
+static void begin_again(struct member *m)
+{
+    char why[1024];
+    if (begin_bootstrap(m, /* is_existing= */ true, why, sizeof(why)) != ST_OK) {
+        log_warn("cannot ask the cluster for its members; waiting for them", LOG_STR("error", why));
+        return;
+    }
+    if (m->bootstrap.member_id != m->member_id || m->bootstrap.cluster_id != m->cluster_id) {
+        log_warn("--initial-cluster describes another member or cluster than the data directory; "
+                 "waiting for the leader",
+                 LOG_HEX("local-member-id", m->member_id), LOG_HEX("cluster-id", m->cluster_id));
+        bootstrap_end(&m->bootstrap);
+    }
+}
+
 static enum status begin_new(struct member *m, char *why, size_t why_bytes)
 {
     enum status st = begin_bootstrap(m, m->options.initial_cluster_exists, why, why_bytes);
@@ -235,6 +253,8 @@ static enum status open_all(struct member *m, char *why, size_t why_bytes)
         st = member_open_store(m, why, why_bytes);
     if (st == ST_OK)
         st = member_open_log(m, why, why_bytes);
+    if (st == ST_OK && m->log_is_empty && m->bootstrap.existing == NULL)
+        begin_again(m);
     return st;
 }
 
@@ -297,6 +317,14 @@ static void make_publisher(struct member *m)
         (struct space_watch){.store = m->store, .loops = m->loops, .data_dir = m->options.data_dir};
 }
 
+/* The peer port tells them so when they come. */
+static void tell_removed(void *context, raft_id id)
+{
+    struct member *m = context;
+    struct transport *transport = peer_port_transport(m->peer_port);
+    transport->remove_peer(transport, id);
+}
+
 static enum status start_all(struct member *m, char *why, size_t why_bytes)
 {
     enum status st = peer_port_new(m, &m->peer_port);
@@ -306,6 +334,8 @@ static enum status start_all(struct member *m, char *why, size_t why_bytes)
         st = make_services(m);
     if (st == ST_OK)
         make_publisher(m);
+    if (st == ST_OK)
+        machine_each_removed(m->machine, tell_removed, m);
     if (st == ST_OK && m->bootstrap.existing != NULL)
         peer_port_add(m->peer_port, m->bootstrap.existing);
     if (st == ST_OK)

@@ -27,6 +27,7 @@ struct member_options {
     uint32_t peer_listeners_count;
     const char *initial_cluster, *cluster_token;
     bool initial_cluster_exists; /* --initial-cluster-state=existing */
+    bool force_new_cluster;
     bool pre_vote, strict_reconfig;
     uint32_t heartbeat_ms, election_ms;
     uint64_t request_bytes_max;

@@ -38,6 +38,7 @@ struct member {
     struct forwarder forwarder;
     struct cluster_watch cluster_watch;
     struct space_watch space;
+    bool log_is_empty; /* it has joined and not heard of the leader yet */
     atomic_bool is_removed;
     struct transfer_request hand_over; /* at the end */
     enum api_error hand_over_error;

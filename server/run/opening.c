@@ -2,7 +2,9 @@
 #include "base/minmax.h"
 #include "raft/raft.h"
 #include "server/run/clock.h"
+#include "server/run/force_new.h"
 #include "server/run/log.h"
+#include "server/run/log_entries.h"
 #include "server/run/member_private.h"
 #include "server/state/conf_state.h"
 #include "server/state/machine.h"
@@ -17,8 +19,11 @@
 #define WINDOW_BYTES_MAX (64U << 20)
 #define BACKEND_BYTES_MAX \
     (64ULL << 30) /* address space for the backend's file; costs nothing until used */
-#define READ_BATCH_ENTRIES 1024U
-#define READ_BATCH_BYTES (8U << 20)
+#define UNCOMMITTED_BYTES_MAX (64U << 20) /* beyond it proposals wait */
+#define FOLLOWER_BYTES_MAX (64U << 20)
+#define STALL_BYTES_MAX (32U << 20)
+#define STALL_MS_MIN 5000U
+#define STALL_ELECTIONS 5U
 #define RESERVE_BYTES_MAX (64ULL << 20) /* of a disk, for the store: four generations */
 #define RESERVE_SHARE 4U                /* of a small disk at most this part */
 
@@ -144,42 +149,14 @@ enum status member_open_store(struct member *m, char *why, size_t why_bytes)
                : member_explain(st, why, why_bytes, "read the members from the store", path);
 }
 
-/* Entries read back for the core, each with a reference; given up again once the core has its own.
- */
-struct entries {
-    struct raft_entry *items;
-    uint32_t count, capacity;
-};
-
-static void entries_free(struct entries *entries)
+static void log_raft(void *context, enum raft_log_level level, const char *text)
 {
-    for (uint32_t i = 0; i < entries->count; i++)
-        raft_payload_unref(entries->items[i].payload);
-    free(entries->items);
-}
-
-static enum status read_entries(struct wal *wal, raft_index first, raft_index last,
-                                struct entries *out)
-{
-    *out = (struct entries){0};
-    while (first <= last) {
-        if (out->capacity - out->count < READ_BATCH_ENTRIES) {
-            uint32_t capacity = out->capacity * 2 + READ_BATCH_ENTRIES;
-            struct raft_entry *grown = realloc(out->items, capacity * sizeof(*grown));
-            if (grown == NULL)
-                return ST_NO_MEMORY;
-            out->items = grown;
-            out->capacity = capacity;
-        }
-        uint32_t got = 0;
-        raft_index end = min_u64(last, first + READ_BATCH_ENTRIES - 1);
-        enum status st = wal_read(wal, first, end, READ_BATCH_BYTES, out->items + out->count, &got);
-        if (st != ST_OK)
-            return st;
-        out->count += got;
-        first += got;
-    }
-    return ST_OK;
+    (void)context;
+    static const enum log_level levels[] = {[RAFT_LOG_DEBUG] = LOG_LEVEL_DEBUG,
+                                            [RAFT_LOG_INFO] = LOG_LEVEL_INFO,
+                                            [RAFT_LOG_WARN] = LOG_LEVEL_WARN,
+                                            [RAFT_LOG_ERROR] = LOG_LEVEL_ERROR};
+    LOG_AT(levels[level], text);
 }
 
 /* The core gets what lies above the store's mark and, below it, what a follower may still ask for.
@@ -189,8 +166,8 @@ static enum status make_raft(struct member *m, const struct wal_recovered *recov
 {
     raft_index floor = mark.index > WINDOW_ENTRIES_MAX ? mark.index - WINDOW_ENTRIES_MAX : 1;
     raft_index first = max_u64(recovered->first_index, floor);
-    struct entries entries;
-    enum status st = read_entries(m->wal, first, recovered->last_index, &entries);
+    struct log_entries entries;
+    enum status st = log_entries_read(m->wal, first, recovered->last_index, &entries);
     struct raft_start start = {.hard_state = recovered->hard_state,
                                .conf_state = *conf_state,
                                .entries = entries.items,
@@ -201,6 +178,7 @@ static enum status make_raft(struct member *m, const struct wal_recovered *recov
         start.entries++;
         start.entries_count--;
     }
+    uint32_t stall_ms = max_u32(STALL_ELECTIONS * m->options.election_ms, STALL_MS_MIN);
     struct raft_config config = {.id = m->member_id,
                                  .election_ticks = m->options.election_ms / m->options.heartbeat_ms,
                                  .heartbeat_ticks = 1,
@@ -208,8 +186,13 @@ static enum status make_raft(struct member *m, const struct wal_recovered *recov
                                  .inflight_messages_max = 512,
                                  .inflight_bytes_max = 8U << 20,
                                  .apply_bytes_max = 8U << 20,
+                                 .uncommitted_bytes_max = UNCOMMITTED_BYTES_MAX,
                                  .window_entries_max = WINDOW_ENTRIES_MAX,
                                  .window_bytes_max = WINDOW_BYTES_MAX,
+                                 .stall_ticks_max = stall_ms / m->options.heartbeat_ms,
+                                 .stall_bytes_max = STALL_BYTES_MAX,
+                                 .follower_bytes_max = FOLLOWER_BYTES_MAX,
+                                 .log = log_raft,
                                  .check_quorum = true,
                                  .pre_vote = m->options.pre_vote,
                                  .step_down_on_removal = true,
@@ -217,7 +200,7 @@ static enum status make_raft(struct member *m, const struct wal_recovered *recov
                                  .rng = &m->rng};
     if (st == ST_OK)
         st = raft_new(&config, &start, &m->raft);
-    entries_free(&entries);
+    log_entries_free(&entries);
     return st;
 }
 
@@ -248,6 +231,12 @@ enum status member_open_log(struct member *m, char *why, size_t why_bytes)
     log_info("opened the log", LOG_U64("first-index", recovered.first_index),
              LOG_U64("last-index", recovered.last_index), LOG_U64("applied-index", applied.index),
              LOG_U64("segments", report.segments_count));
+    if (m->options.force_new_cluster) {
+        st = force_new_cluster(m, &recovered, applied, &conf_state, why, why_bytes);
+        if (st != ST_OK)
+            return st;
+    }
+    m->log_is_empty = recovered.last_index == 0 && applied.index == 0;
     st = make_raft(m, &recovered, applied, &conf_state);
     return st == ST_OK
                ? ST_OK

@@ -102,6 +102,9 @@ raft_id machine_member_id(const struct machine *machine);
 struct members *machine_members(struct machine *machine);
 /* Whether the member was once in the cluster and removed from it. */
 bool machine_is_removed(struct machine *machine, raft_id id);
+/* All of them, ascending; each must not call the machine. */
+void machine_each_removed(struct machine *machine, void (*each)(void *context, raft_id id),
+                          void *context);
 /* "3.5.0", or "" while it is not decided. out has room for VERSION_TEXT_BYTES. */
 #define VERSION_TEXT_BYTES 32U
 void machine_cluster_version(struct machine *machine, char *out);

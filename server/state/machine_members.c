@@ -81,6 +81,15 @@ bool machine_is_removed(struct machine *machine, raft_id id)
     return found;
 }
 
+void machine_each_removed(struct machine *machine, void (*each)(void *context, raft_id id),
+                          void *context)
+{
+    lock_acquire(machine->lock);
+    for (uint32_t i = 0; i < machine->removed.count; i++)
+        each(context, machine->removed.ids[i]);
+    lock_release(machine->lock);
+}
+
 static enum status add_removed_locked(struct machine *machine, raft_id id)
 {
     uint32_t count = machine->removed.count, at = removed_position(machine, id);

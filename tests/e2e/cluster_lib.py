@@ -142,7 +142,11 @@ class Cluster:
     def remove(self, member):
         others = [m for m in self.members if m is not member]
         id_ = self.member_ids()[member.name]
-        self.ctl("member", "remove", id_, members=[m for m in others if m.is_alive()])
+
+        def remove():  # refused until enough of the rest have been heard of for 5 s
+            out = self.ctl("member", "remove", id_, members=[m for m in others if m.is_alive()], check=False)
+            return "removed from cluster" in out
+        lib.wait_until(remove, 20, f"member remove of {member.name} is accepted")
         self.members = others
 
     def member_ids(self):
