@@ -46,6 +46,8 @@ struct config {
     const char *initial_cluster_state; /* "new", "existing" */
     const char *initial_cluster_token;
     bool strict_reconfig_check, pre_vote, force_new_cluster;
+    bool initial_corrupt_check;
+    int64_t corrupt_check_time_ns; /* 0: never */
     uint64_t heartbeat_ms, election_ms;
     int64_t quota_backend_bytes; /* 0: etcd's default of 2 GiB; negative: none */
     uint64_t max_txn_ops;

@@ -103,3 +103,43 @@ enum status ask_downgrade(const struct member_row *row, uint32_t timeout_ms, boo
     }
     return ST_NOT_FOUND;
 }
+
+/* ---- hashes ---- */
+
+static void ask_hash_at(struct slice url, uint64_t cluster_id, struct slice question,
+                        uint32_t timeout_ms, struct hash_answer *out)
+{
+    char text[MEMBER_TEXT_MAX + 1];
+    snprintf(text, sizeof(text), "%.*s", (int)url.len, (const char *)url.data);
+    const struct peer_fetch fetch = {.url = text,
+                                     .method = "GET",
+                                     .path = "/members/hashkv",
+                                     .content_type = "application/json",
+                                     .body = question,
+                                     .cluster_id = cluster_id,
+                                     .timeout_ms = timeout_ms};
+    struct peer_fetched fetched;
+    struct arena arena;
+    out->error = API_UNHEALTHY;
+    if (peer_fetch(&fetch, &fetched) != ST_OK)
+        return;
+    arena_init(&arena, ANSWER_ARENA_BYTES_MAX);
+    hash_answer_decode(fetched.status, buf_slice(&fetched.body), &arena, out);
+    arena_deinit(&arena);
+    buf_deinit(&fetched.body);
+}
+
+void ask_hash(const struct member_row *row, uint64_t cluster_id, int64_t revision,
+              uint32_t timeout_ms, struct hash_answer *out)
+{
+    struct buf question;
+    buf_init(&question, ANSWER_ARENA_BYTES_MAX);
+    *out = (struct hash_answer){.member = row->id, .error = API_UNHEALTHY};
+    enum status st = hash_request_encode(revision, &question);
+    for (uint32_t i = 0; i < row->peer_urls_count && st == ST_OK && out->error == API_UNHEALTHY;
+         i++) {
+        ask_hash_at(row->peer_urls[i], cluster_id, buf_slice(&question), timeout_ms, out);
+        out->member = row->id;
+    }
+    buf_deinit(&question);
+}

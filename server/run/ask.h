@@ -4,6 +4,7 @@
 #include "base/arena.h"
 #include "base/slice.h"
 #include "base/status.h"
+#include "server/state/corruption.h"
 #include "server/state/members.h"
 
 #include <stdbool.h>
@@ -23,4 +24,7 @@ CHECKED enum status ask_version(const struct member_row *row, uint32_t timeout_m
                                 struct arena *arena, struct asked_version *out);
 /* Whether it says that a downgrade is under way. Errors: ST_NOT_FOUND. */
 CHECKED enum status ask_downgrade(const struct member_row *row, uint32_t timeout_ms, bool *out);
+/* Its hash of a revision, at one of its peer URLs after the other; out->error says how it went. */
+void ask_hash(const struct member_row *row, uint64_t cluster_id, int64_t revision,
+              uint32_t timeout_ms, struct hash_answer *out);
 #endif

@@ -105,6 +105,8 @@ static bool open_member(struct program *p)
         .cluster_token = c->initial_cluster_token,
         .initial_cluster_exists = strcmp(c->initial_cluster_state, "existing") == 0,
         .force_new_cluster = c->force_new_cluster,
+        .check_corruption_first = c->initial_corrupt_check,
+        .check_corruption_every_ns = (uint64_t)max_i64(c->corrupt_check_time_ns, 0),
         .pre_vote = c->pre_vote,
         .strict_reconfig = c->strict_reconfig_check,
         .request_bytes_max = min_u64(c->max_request_bytes, UINT32_MAX / 2),

@@ -313,6 +313,14 @@ static void make_publisher(struct member *m)
     m->cluster_watch.machine = m->machine;
     m->cluster_watch.member_id = m->member_id;
     m->cluster_watch.timeout_ns = member_request_timeout_ns(m);
+    m->corruption_watch =
+        (struct corruption_watch){.loops = m->loops,
+                                  .machine = m->machine,
+                                  .mvcc = m->mvcc,
+                                  .member_id = m->member_id,
+                                  .cluster_id = m->cluster_id,
+                                  .timeout_ns = member_request_timeout_ns(m),
+                                  .interval_ns = m->options.check_corruption_every_ns};
     m->space =
         (struct space_watch){.store = m->store, .loops = m->loops, .data_dir = m->options.data_dir};
 }
@@ -346,6 +354,13 @@ static enum status start_all(struct member *m, char *why, size_t why_bytes)
         st = cluster_watch_start(&m->cluster_watch);
     if (st == ST_OK)
         st = peer_port_start(m->peer_port);
+    if (st == ST_OK && m->options.check_corruption_first) {
+        st = corruption_watch_check_initial(&m->corruption_watch, why, why_bytes);
+        if (st != ST_OK)
+            return st;
+    }
+    if (st == ST_OK)
+        st = corruption_watch_start(&m->corruption_watch);
     return st == ST_OK
                ? ST_OK
                : member_explain(st, why, why_bytes, "start the threads of", m->options.name);
@@ -501,6 +516,7 @@ void member_close(struct member *m)
 {
     if (m == NULL)
         return;
+    corruption_watch_stop(&m->corruption_watch);
     cluster_watch_stop(&m->cluster_watch);
     forwarder_stop(&m->forwarder);
     if (m->loops != NULL)

@@ -28,6 +28,8 @@ struct member_options {
     const char *initial_cluster, *cluster_token;
     bool initial_cluster_exists; /* --initial-cluster-state=existing */
     bool force_new_cluster;
+    bool check_corruption_first;        /* --experimental-initial-corrupt-check */
+    uint64_t check_corruption_every_ns; /* 0: never */
     bool pre_vote, strict_reconfig;
     uint32_t heartbeat_ms, election_ms;
     uint64_t request_bytes_max;

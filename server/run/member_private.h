@@ -5,6 +5,7 @@
 #include "base/rng.h"
 #include "server/run/bootstrap.h"
 #include "server/run/cluster_watch.h"
+#include "server/run/corruption_watch.h"
 #include "server/run/datadir.h"
 #include "server/run/forward.h"
 #include "server/run/member.h"
@@ -37,6 +38,7 @@ struct member {
     struct publisher publisher;
     struct forwarder forwarder;
     struct cluster_watch cluster_watch;
+    struct corruption_watch corruption_watch;
     struct space_watch space;
     bool log_is_empty; /* it has joined and not heard of the leader yet */
     atomic_bool is_removed;

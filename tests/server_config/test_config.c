@@ -197,9 +197,8 @@ static void test_config_refuses_by_name_what_is_not_built_yet(void **state)
     (void)state;
     assert_refused(ARGS("--auto-tls"), ENV(NULL),
                    "--auto-tls (ETCD_AUTO_TLS) is not supported by this version yet");
-    assert_refused(ARGS("--name=a"), ENV("ETCD_FORCE_NEW_CLUSTER=true"),
-                   "--force-new-cluster (ETCD_FORCE_NEW_CLUSTER) is not supported by this version "
-                   "yet");
+    assert_refused(ARGS("--name=a"), ENV("ETCD_DISCOVERY=http://d"),
+                   "--discovery (ETCD_DISCOVERY) is not supported by this version yet");
     assert_refused(ARGS("--listen-client-urls=https://127.0.0.1:1",
                         "--advertise-client-urls=https://127.0.0.1:1"),
                    ENV(NULL),

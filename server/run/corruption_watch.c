@@ -1,0 +1,227 @@
+#include "server/run/corruption_watch.h"
+
+#include "base/arena.h"
+#include "base/list.h"
+#include "server/loops/loops.h"
+#include "server/run/ask.h"
+#include "server/run/clock.h"
+#include "server/run/log.h"
+#include "server/state/corruption.h"
+#include "server/state/kv_request.h"
+#include "server/state/machine.h"
+#include "server/state/wire.h"
+#include "storage/mvcc.h"
+
+#include <inttypes.h>
+#include <semaphore.h>
+#include <stdio.h>
+
+#define ASK_MS 10000U /* a member hashes its whole store for the answer */
+#define ARENA_BYTES_MAX (1U << 20)
+
+/* ---- what the actors do, waited for ---- */
+
+struct awaited_read {
+    struct read_request read;
+    sem_t done;
+    enum api_error error;
+    struct mvcc *mvcc; /* NULL: the turn is all that is wanted */
+    int64_t revision;
+    struct hash_answer *hash;
+};
+
+static void read_turn(struct read_request *read, enum api_error error, uint32_t reader)
+{
+    struct awaited_read *awaited = CONTAINER_OF(read, struct awaited_read, read);
+    struct hash_answer *hash = awaited->hash;
+    if (error == API_OK && awaited->mvcc != NULL)
+        error = api_error_of(mvcc_hash_kv(awaited->mvcc, reader, awaited->revision, &hash->hash,
+                                          &hash->current_revision, &hash->compact_revision));
+    awaited->error = error;
+    sem_post(&awaited->done);
+}
+
+static void wait_for(sem_t *done)
+{
+    while (sem_wait(done) != 0)
+        continue;
+    sem_destroy(done);
+}
+
+static enum api_error own_hash(void *context, int64_t revision, struct hash_answer *out)
+{
+    struct corruption_watch *w = context;
+    *out = (struct hash_answer){.member = w->member_id};
+    struct awaited_read awaited = {
+        .read = {.ready = read_turn}, .mvcc = w->mvcc, .revision = revision, .hash = out};
+    sem_init(&awaited.done, /* pshared= */ 0, 0);
+    loops_read_local(w->loops, &awaited.read);
+    wait_for(&awaited.done);
+    out->error = awaited.error;
+    return awaited.error;
+}
+
+static enum api_error catch_up(void *context)
+{
+    struct corruption_watch *w = context;
+    struct awaited_read awaited = {
+        .read = {.request.deadline_ns = clock_monotonic_ns(clock_real()) + w->timeout_ns,
+                 .ready = read_turn}};
+    sem_init(&awaited.done, /* pshared= */ 0, 0);
+    loops_read(w->loops, &awaited.read);
+    wait_for(&awaited.done);
+    return awaited.error;
+}
+
+static uint32_t others_hash(void *context, int64_t revision, struct hash_answer out[MEMBERS_MAX])
+{
+    struct corruption_watch *w = context;
+    struct members *members = machine_members(w->machine);
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < members_count(members); i++) {
+        const struct member_row *row = members_at(members, i);
+        if (row->id == w->member_id || atomic_load(&w->thread.stop))
+            continue;
+        ask_hash(row, w->cluster_id, revision, ASK_MS, &out[count]);
+        if (out[count].error != API_OK)
+            log_warn("failed hash kv request", LOG_HEX("remote-peer-id", row->id),
+                     LOG_I64("requested-revision", revision),
+                     LOG_STR("error", api_error_text(out[count].error)));
+        count++;
+    }
+    members_unref(members);
+    return count;
+}
+
+static struct corruption_source source_of(struct corruption_watch *w)
+{
+    return (struct corruption_source){
+        .own = own_hash, .others = others_hash, .catch_up = catch_up, .context = w};
+}
+
+/* ---- alarms ---- */
+
+struct awaited_alarm {
+    struct proposal proposal;
+    sem_t done;
+    enum api_error error;
+};
+
+static void alarm_raised(struct proposal *proposal, enum api_error error, struct slice response)
+{
+    (void)response;
+    struct awaited_alarm *awaited = CONTAINER_OF(proposal, struct awaited_alarm, proposal);
+    awaited->error = error;
+    sem_post(&awaited->done);
+}
+
+/* AlarmRequest{action = ACTIVATE, memberID, alarm = CORRUPT} */
+static struct raft_payload *alarm_payload(raft_id member, uint64_t id)
+{
+    enum { FIELD_ACTION = 1, FIELD_MEMBER, FIELD_ALARM, ACTIVATE = 1 };
+    struct raft_payload *payload = NULL;
+    struct wire_out out;
+    struct slice body;
+    struct arena arena;
+    arena_init(&arena, ARENA_BYTES_MAX);
+    wire_out_init(&out, &arena, /* gap= */ 0);
+    wire_put_varint(&out, FIELD_ACTION, ACTIVATE);
+    wire_put_varint(&out, FIELD_MEMBER, member);
+    wire_put_varint(&out, FIELD_ALARM, ALARM_CORRUPT);
+    if (wire_out_finish(&out, &body) == ST_OK)
+        payload = internal_request_payload(INTERNAL_ALARM, body, id);
+    arena_deinit(&arena);
+    return payload;
+}
+
+static void raise_alarm(struct corruption_watch *w, raft_id member, const char *why)
+{
+    log_error("found data corruption; raising an alarm", LOG_HEX("member-id", member),
+              LOG_STR("error", why));
+    uint64_t id = loops_next_id(w->loops);
+    struct raft_payload *payload = alarm_payload(member, id);
+    if (payload == NULL)
+        return; /* no memory: the next check finds it again */
+    struct awaited_alarm awaited = {
+        .proposal = {.request = {.kind = REQUEST_PROPOSAL,
+                                 .deadline_ns = clock_monotonic_ns(clock_real()) + w->timeout_ns},
+                     .payload = payload,
+                     .id = id,
+                     .done = alarm_raised}};
+    sem_init(&awaited.done, /* pshared= */ 0, 0);
+    loops_propose(w->loops, &awaited.proposal);
+    wait_for(&awaited.done);
+    if (awaited.error != API_OK)
+        log_warn("failed to raise the alarm", LOG_HEX("member-id", member),
+                 LOG_STR("error", api_error_text(awaited.error)));
+}
+
+/* ---- checks ---- */
+
+enum status corruption_watch_check_initial(struct corruption_watch *w, char *why, size_t why_bytes)
+{
+    struct corruption found;
+    struct corruption_source source = source_of(w);
+    log_info("starting initial corruption check", LOG_HEX("local-member-id", w->member_id));
+    enum api_error error = corruption_check_initial(&source, &found);
+    if (error != API_OK) {
+        snprintf(why, why_bytes, "cannot hash the store for the initial corruption check: %s",
+                 api_error_text(error));
+        return ST_IO;
+    }
+    if (found.odd_count > 0) {
+        snprintf(why, why_bytes, "%" PRIx64 " found data inconsistency with peers", w->member_id);
+        return ST_CORRUPT;
+    }
+    log_info("initial corruption checking passed; no corruption",
+             LOG_HEX("local-member-id", w->member_id),
+             LOG_U64("members-compared", found.compared_count));
+    return ST_OK;
+}
+
+static void check(struct corruption_watch *w)
+{
+    struct corruption found;
+    struct corruption_source source = source_of(w);
+    enum api_error error = corruption_check_periodic(&source, &found);
+    if (error != API_OK) {
+        log_warn("failed to check hash KV", LOG_STR("error", api_error_text(error)));
+        return;
+    }
+    for (uint32_t i = 0; i < found.odd_count; i++)
+        raise_alarm(w, found.odd[i], found.why);
+    log_info("finished peer corruption check",
+             LOG_U64("number-of-peers-checked", found.compared_count));
+}
+
+static uint64_t step(void *context, uint64_t now_ns)
+{
+    struct corruption_watch *w = context;
+    if (now_ns < w->next_ns)
+        return w->next_ns;
+    struct loops_status status;
+    loops_get_status(w->loops, &status);
+    if (status.is_leader)
+        check(w);
+    w->next_ns = clock_monotonic_ns(clock_real()) + w->interval_ns;
+    return w->next_ns;
+}
+
+enum status corruption_watch_start(struct corruption_watch *w)
+{
+    if (w->interval_ns == 0)
+        return ST_OK;
+    log_info("enabled corruption checking", LOG_HEX("local-member-id", w->member_id),
+             LOG_DURATION("interval", w->interval_ns));
+    w->next_ns = clock_monotonic_ns(clock_real()) + w->interval_ns;
+    enum status st = thread_init(&w->thread, "corruption", clock_real(), step, w);
+    return st == ST_OK ? thread_start(&w->thread) : st;
+}
+
+void corruption_watch_stop(struct corruption_watch *w)
+{
+    if (w->interval_ns == 0 || w->loops == NULL)
+        return;
+    thread_stop(&w->thread);
+    thread_deinit(&w->thread);
+}
