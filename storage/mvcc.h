@@ -31,6 +31,10 @@ struct mvcc_options {
  * ST_NO_MEMORY. */
 CHECKED enum status mvcc_open(const struct mvcc_options *options, struct mvcc **out);
 void mvcc_close(struct mvcc *mvcc); /* NULL is fine; readers must have ended */
+/* incoming, open over a store of its own that holds a later state, takes the place of mvcc, and its
+ * store that of mvcc's (store_adopt()); both are closed here. Reads that are under way end with
+ * ST_COMPACTED where the two states would mix. Writer, while apply waits between two entries. */
+void mvcc_adopt(struct mvcc *mvcc, struct mvcc *incoming);
 
 /* Decoded head of a record; slices are borrowed from it. */
 struct mvcc_kv {

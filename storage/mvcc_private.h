@@ -22,6 +22,7 @@
 struct mvcc_reader {
     _Alignas(64) _Atomic int64_t pinned;        /* set under the lock; cleared with release */
     _Atomic uint64_t ranges_count;              /* relaxed: a figure */
+    uint64_t adoptions_count;                   /* of the open read */
     bool open;                                  /* between mvcc_read_begin() and its end */
     int64_t current_revision, compact_revision; /* of the open read */
     struct revision found[MVCC_CHUNK_KEYS];
@@ -52,6 +53,7 @@ struct mvcc {
     _Atomic int64_t current_revision, compact_revision;
 
     /* Under the lock. */
+    uint64_t adoptions_count;       /* how often another state took the place of this one */
     bool unpublished;               /* the index holds changes of the open transaction */
     uint64_t published_history_end; /* the history without those changes */
     int64_t trim_started;           /* the highest revision at which anything was trimmed */
@@ -86,10 +88,11 @@ struct mvcc_scan {
     struct mvcc_reader *reader;
     struct mvcc_range range;
     int64_t at;
-    int64_t wanted;   /* revisions still to be collected; INT64_MAX: all */
-    bool keys_wanted; /* keys are collected too */
-    bool count_known; /* no need to walk on for the count alone */
-    int64_t count;    /* live keys met, unless count_known */
+    uint64_t adoptions_count; /* when the read began */
+    int64_t wanted;           /* revisions still to be collected; INT64_MAX: all */
+    bool keys_wanted;         /* keys are collected too */
+    bool count_known;         /* no need to walk on for the count alone */
+    int64_t count;            /* live keys met, unless count_known */
     bool done;
 };
 
@@ -97,7 +100,8 @@ struct mvcc_scan {
  * those of `at`. */
 void mvcc_scan_begin(struct mvcc_scan *scan, struct mvcc *mvcc, uint32_t reader,
                      const struct mvcc_range *range, int64_t at, bool exact);
-/* The next chunk, with the lock held. Errors: ST_NO_MEMORY. */
+/* The next chunk, with the lock held. Errors: ST_NO_MEMORY, ST_COMPACTED (another state has taken
+ * the place of the one that the read began in). */
 CHECKED enum status mvcc_scan_chunk(struct mvcc_scan *scan);
 /* Runs a whole read; the lock is held on entry and not on return. */
 CHECKED enum status mvcc_scan_read(struct mvcc_scan *scan, uint32_t view_slot,

@@ -30,6 +30,7 @@ void mvcc_scan_begin(struct mvcc_scan *scan, struct mvcc *mvcc, uint32_t reader,
                                .reader = &mvcc->readers[reader],
                                .range = *range,
                                .at = at,
+                               .adoptions_count = mvcc->adoptions_count,
                                .wanted = INT64_MAX};
     buf_reset(&scan->reader->resume);
     if (exact && !is_single(range)) {
@@ -74,6 +75,8 @@ enum status mvcc_scan_chunk(struct mvcc_scan *scan)
     struct mvcc_reader *reader = scan->reader;
     reader->found_count = 0;
     buf_reset(&reader->keys);
+    if (scan->adoptions_count != scan->mvcc->adoptions_count)
+        return ST_COMPACTED;
     if (is_single(&scan->range))
         return scan_single(scan);
     struct slice from = reader->resume.len > 0 ? buf_slice(&reader->resume) : scan->range.key;
@@ -178,6 +181,7 @@ enum status mvcc_read_begin(struct mvcc *mvcc, uint32_t reader, int64_t *current
     lock_acquire(mvcc->lock);
     slot->current_revision = current_of(mvcc);
     slot->compact_revision = compact_of(mvcc);
+    slot->adoptions_count = mvcc->adoptions_count;
     /* Any revision readable now stays so, not only the current one. */
     mvcc_pin(slot, slot->compact_revision);
     lock_release(mvcc->lock);
@@ -207,7 +211,8 @@ enum status mvcc_read(struct mvcc *mvcc, uint32_t reader, const struct mvcc_quer
                                    .compact_revision =
                                        slot->open ? slot->compact_revision : compact_of(mvcc)};
     int64_t at = query->revision > 0 ? query->revision : result->current_revision;
-    if (at > result->current_revision || at < result->compact_revision) {
+    bool replaced = slot->open && slot->adoptions_count != mvcc->adoptions_count;
+    if (at > result->current_revision || at < result->compact_revision || replaced) {
         lock_release(mvcc->lock);
         return at > result->current_revision ? ST_FUTURE : ST_COMPACTED;
     }

@@ -22,17 +22,34 @@ static enum status walk_step(void *context, struct revision revision, bool tombs
     return walk->fn(walk->context, revision, tombstone, record);
 }
 
+/* Fails once another state has taken the place of the one that the walk began in. */
+static struct store_view *acquire_same(struct mvcc *mvcc, uint32_t reader, bool is_first,
+                                       uint64_t *adoptions_count)
+{
+    struct store_view *view = NULL;
+    lock_acquire(mvcc->lock);
+    if (is_first)
+        *adoptions_count = mvcc->adoptions_count;
+    if (*adoptions_count == mvcc->adoptions_count)
+        view = store_view_acquire(mvcc->store, reader);
+    lock_release(mvcc->lock);
+    return view;
+}
+
 enum status mvcc_walk(struct mvcc *mvcc, uint32_t reader, struct revision from,
                       store_revision_fn fn, void *context)
 {
     struct walk walk = {.fn = fn, .context = context, .next = from};
+    uint64_t adoptions_count = 0;
     enum status st = ST_OK;
+    bool is_first = true;
     do {
         walk.left = MVCC_WALK_RECORDS;
         walk.paused = false;
-        lock_acquire(mvcc->lock);
-        struct store_view *view = store_view_acquire(mvcc->store, reader);
-        lock_release(mvcc->lock);
+        struct store_view *view = acquire_same(mvcc, reader, is_first, &adoptions_count);
+        if (view == NULL)
+            return ST_COMPACTED;
+        is_first = false;
         st = store_view_each(view, walk.next, walk_step, &walk);
         store_view_release(view);
     } while (walk.paused);

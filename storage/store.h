@@ -142,6 +142,9 @@ CHECKED enum status store_view_each(struct store_view *view, struct revision fro
 CHECKED enum status store_pin(struct store *store, struct store_pin **out);
 void store_unpin(struct store *store, struct store_pin *pin); /* any thread; NULL is fine */
 struct store_mark store_pin_mark(const struct store_pin *pin);
+/* False once another store took the place of the pinned one: views show that one's revisions. With
+ * the lock held. */
+bool store_pin_is_current(const struct store *store, const struct store_pin *pin);
 /* While a pin is held: true once the deletions that were under way when it was taken are over. From
  * then on, until the unpin, every view shows the same of the revisions that the pin contains. Any
  * thread. */
@@ -153,6 +156,13 @@ CHECKED enum status store_pin_each(const struct store_pin *pin, enum bucket buck
  * mark of the old. Writer only. The old one closes after its last reader (a later step), then its
  * file is removed. Errors: ST_INVALID (another mark), and those of an open; the old one stays. */
 CHECKED enum status store_switch(struct store *store, const char *path);
+/* incoming takes the place of store, at a higher mark: its backend, its (empty) generations and its
+ * marks. What store held in generations is dropped, the old file is removed after its last reader.
+ * incoming was opened with the same lock and number of readers, nobody else uses it, and it is
+ * closed here. Writer only, while apply waits between two entries. also is called under the lock,
+ * for what must change in the same instant. See mvcc_adopt(). */
+void store_adopt(struct store *store, struct store *incoming, void (*also)(void *context),
+                 void *context);
 /* Copies the store record by record to a new one at path and switches to it. Writer only. Commits
  * go on between the chunks; deletions wait. Errors: ST_EXISTS (path), ST_NO_SPACE, and those of a
  * step; the half-made copy is removed. */

@@ -10,6 +10,7 @@ struct pinned_record {
 struct store_pin {
     struct arena arena;
     struct store_mark mark;
+    uint64_t adoptions_count; /* of the store, when it was taken */
     struct pinned_record *first[BUCKETS_COUNT], **last[BUCKETS_COUNT];
 };
 
@@ -43,6 +44,7 @@ enum status store_pin(struct store *store, struct store_pin **out)
      * is of a compaction that the mark already contains. */
     atomic_fetch_add(&store->pins_count, 1);
     pin->mark = store->applied;
+    pin->adoptions_count = store->adoptions_count;
     enum status st = arena_copy(&pin->arena, store->applied.conf_state, &pin->mark.conf_state);
     for (enum bucket bucket = 0; bucket < BUCKETS_COUNT && st == ST_OK; bucket++) {
         pin->last[bucket] = &pin->first[bucket];
@@ -72,6 +74,11 @@ void store_unpin(struct store *store, struct store_pin *pin)
 bool store_is_settled(const struct store *store)
 {
     return !atomic_load(&store->deleting);
+}
+
+bool store_pin_is_current(const struct store *store, const struct store_pin *pin)
+{
+    return store->adoptions_count == pin->adoptions_count;
 }
 
 struct store_mark store_pin_mark(const struct store_pin *pin)

@@ -35,7 +35,8 @@ struct store_set {
     atomic_uint references; /* one while published, one per loan */
     struct store *store;
     struct store_instance *instance;
-    struct generation *dropped; /* left the store when this set did; owned */
+    struct generation *dropped;        /* left the store when this set did; owned */
+    struct generation *dropped_active; /* likewise, when another store took its place */
     uint32_t views_count;
     struct store_view views[];
 };
@@ -57,7 +58,8 @@ struct store {
     struct generation *active; /* written by apply; also read by it without the lock */
     struct generation *sealed; /* or NULL */
     uint64_t durable_log_index, durable_log_term;
-    struct list_node forget; /* of forget_batch, oldest first */
+    struct list_node forget;  /* of forget_batch, oldest first */
+    uint64_t adoptions_count; /* how often another store took its place */
 
     /* Apply. */
     struct store_mark opened_at, applied; /* conf_states in the two buffers */

@@ -16,6 +16,7 @@ static void set_free(struct store_set *set)
 {
     close_snapshots(set);
     generation_free(set->dropped);
+    generation_free(set->dropped_active);
     set->instance->sets_count--;
     free(set);
 }

@@ -79,8 +79,12 @@ static enum status read_revisions(struct dbfile_pin_source *source, const struct
         from.sub++;
     }
     lock_acquire(options->lock);
-    struct store_view *view = store_view_acquire(options->store, options->reader);
+    struct store_view *view = NULL;
+    if (store_pin_is_current(options->store, options->pin))
+        view = store_view_acquire(options->store, options->reader);
     lock_release(options->lock);
+    if (view == NULL)
+        return ST_COMPACTED;
     enum status st = store_view_each(view, from, give_revision, &r);
     store_view_release(view);
     *end_out = st == ST_OK || r.passed;
