@@ -1,4 +1,4 @@
-#include "server/loops/loops_private.h"
+#include "server/loops/snapshots.h"
 
 #include "base/assert.h"
 #include "base/minmax.h"
@@ -15,6 +15,8 @@ void applier_init(struct applier *a, struct loops *loops)
 {
     *a = (struct applier){.loops = loops};
     inbox_init(&a->inbox, wake_applier, loops);
+    inbox_init(&a->pins, wake_applier, loops);
+    inbox_init(&a->installs, wake_applier, loops);
     list_init(&a->reads);
     list_init(&a->compactions);
 }
@@ -53,6 +55,20 @@ static void release_reads(struct applier *a)
         return;
     readers_give(a->loops, chain);
     atomic_fetch_sub_explicit(&a->loops->reads_waiting, count, memory_order_relaxed);
+}
+
+/* Their time is about in the order of their indexes. */
+static void expire_reads(struct applier *a, uint64_t now_ns)
+{
+    while (!list_is_empty(&a->reads)) {
+        struct read_request *read = read_of(a->reads.next);
+        if (!loops_gives_up(a->loops, &read->request, now_ns))
+            return;
+        list_remove(&read->request.waiting);
+        atomic_fetch_sub_explicit(&a->loops->reads_waiting, 1, memory_order_relaxed);
+        metrics_add(METRIC_READ_INDEXES_FAILED, 1);
+        read->ready(read, API_TIMEOUT_APPLIED_INDEX, /* reader= */ 0);
+    }
 }
 
 /* ---- entries ---- */
@@ -233,24 +249,46 @@ static enum status upkeep(struct applier *a, uint64_t now_ns, bool *more_out)
     return sealed;
 }
 
+static void take_pins(struct applier *a)
+{
+    for (struct inbox_node *node = inbox_take(&a->pins), *next; node != NULL; node = next) {
+        next = node->next;
+        fetch_pin(a, CONTAINER_OF(node, struct snapshot_send, job.node));
+    }
+}
+
+/* What was given before a received state is applied first; nothing comes meanwhile. */
+static enum status work_on(struct applier *a, uint64_t now_ns, uint32_t *budget, bool *more_out)
+{
+    bool waits = false;
+    enum status st = apply_all(a, budget);
+    if (st == ST_OK && a->current == NULL && a->works == NULL && inbox_is_empty(&a->inbox))
+        st = install_step_apply(a, &waits);
+    if (st != ST_OK || waits)
+        return st;
+    take_pins(a);
+    return a->at_barrier ? ST_OK : upkeep(a, now_ns, more_out);
+}
+
 uint64_t applier_step(struct applier *a, uint64_t now_ns)
 {
     uint32_t budget = APPLY_STEP_ENTRIES_MAX;
     bool more = false;
-    enum status st = apply_all(a, &budget);
-    if (st == ST_OK && !a->at_barrier)
-        st = upkeep(a, now_ns, &more);
+    enum status st = work_on(a, now_ns, &budget, &more);
     if (st != ST_OK) {
         loops_fail(a->loops, st, "apply");
         return UINT64_MAX;
     }
     release_reads(a);
+    expire_reads(a, now_ns);
     release_compactions(a);
     metrics_set(METRIC_PROPOSALS_APPLIED,
                 (int64_t)atomic_load_explicit(&a->loops->applied_index, memory_order_relaxed));
     if (more || budget == 0)
         return now_ns;
-    return a->unsealed ? a->next_seal_ns : UINT64_MAX;
+    uint64_t again_ns = a->unsealed ? a->next_seal_ns : UINT64_MAX;
+    return list_is_empty(&a->reads) ? again_ns
+                                    : min_u64(again_ns, now_ns + a->loops->options.tick_ns);
 }
 
 static void drop_work(struct applier *a, struct work *work)
@@ -265,6 +303,10 @@ static void drop_work(struct applier *a, struct work *work)
 
 void applier_deinit(struct applier *a)
 {
+    for (struct inbox_node *node = inbox_take(&a->pins), *next; node != NULL; node = next) {
+        next = node->next;
+        snapshot_send_free(CONTAINER_OF(node, struct snapshot_send, job.node));
+    }
     if (a->current != NULL)
         drop_work(a, a->current);
     for (struct work *work = next_work(a); work != NULL; work = next_work(a))

@@ -1,7 +1,7 @@
 /* The two actors that write to the disk behind the log's back: the backend writer and the segment
  * preparer. Neither syncs within one commit time of the other, so that a commit of the log meets at
  * most one foreign flush. */
-#include "server/loops/loops_private.h"
+#include "server/loops/snapshots.h"
 
 #include "base/minmax.h"
 #include "server/metrics/metrics.h"
@@ -31,6 +31,11 @@ static void checkpoint_if_due(struct loops *loops)
 uint64_t writer_step(struct loops *loops, uint64_t now_ns)
 {
     struct store *store = loops->options.store;
+    enum status adopted = install_step_writer(loops);
+    if (adopted != ST_OK) {
+        loops_fail(loops, adopted, "switch to a received state");
+        return UINT64_MAX;
+    }
     uint64_t turn_ns = next_turn_ns(
         loops, atomic_load_explicit(&loops->preparer_sync_ns, memory_order_relaxed), now_ns);
     if (turn_ns > now_ns)

@@ -1,4 +1,5 @@
 #include "server/loops/consensus_private.h"
+#include "server/loops/snapshots.h"
 
 #include "base/assert.h"
 #include "base/minmax.h"
@@ -19,6 +20,8 @@ void consensus_init(struct consensus *c, struct loops *loops, uint64_t now_ns)
     inbox_init(&c->barriers, wake_consensus, loops);
     inbox_init(&c->messages, wake_consensus, loops);
     inbox_init(&c->reports, wake_consensus, loops);
+    inbox_init(&c->answers, wake_consensus, loops);
+    list_init(&c->offers);
     waves_init(&c->waves, loops->options.waves);
     list_init(&c->queue);
     list_init(&c->changes);
@@ -101,6 +104,16 @@ static void note_soft_state(struct consensus *c, const struct raft_ready *ready,
     note_leader(c, ready->leader, now_ns);
 }
 
+/* The snapshot that the core accepted just now is the one that was prepared for it. */
+static void take_install(struct consensus *c, struct work *work)
+{
+    ASSERT(c->prepared != NULL);
+    ASSERT(c->prepared->meta.last.index == work->ready->append.snapshot->last.index);
+    work->install = c->prepared;
+    c->prepared = NULL;
+    atomic_store_explicit(&work->install->state, INSTALL_LOGGED, memory_order_relaxed);
+}
+
 /* Hands the append part to the log. Work that needs no sync finishes with whatever was handed over
  * before it. */
 static enum status append_work(struct consensus *c, struct work *work)
@@ -121,6 +134,8 @@ static enum status append_work(struct consensus *c, struct work *work)
         enum status st = wal_append(c->wal, &to_log, &c->ticket_last);
         if (st != ST_OK)
             return st;
+        if (append->snapshot != NULL)
+            take_install(c, work);
     }
     work->ticket = c->ticket_last;
     list_push_back(&c->appending, &work->appending);
@@ -129,6 +144,8 @@ static enum status append_work(struct consensus *c, struct work *work)
 
 static void release_work(struct work *work)
 {
+    if (work->install != NULL)
+        install_free(work->install);
     raft_ready_release(work->ready);
     free(work->waiting);
     free(work);
@@ -166,6 +183,8 @@ static enum status take_ready(struct consensus *c, uint64_t now_ns)
     }
     struct raft_ready *ready = work->ready;
     neighbours_send(c, ready->messages, ready->messages_count);
+    for (uint32_t i = 0; i < ready->fetches_count; i++)
+        fetch_start(c, &ready->fetches[i]);
     work->durable = ready->durable;
     st = requests_match(c, work); /* before a loss of leadership, which leaves the rest open */
     note_soft_state(c, ready, now_ns);
@@ -216,6 +235,12 @@ static enum status finish_appends(struct consensus *c, uint64_t durable_ticket)
         struct work *work = CONTAINER_OF(c->appending.next, struct work, appending);
         if (work->ticket > durable_ticket)
             break;
+        if (work->install != NULL) {
+            if (!install_is_done(c, work->install))
+                break; /* what comes behind it waits too: its answers build on it */
+            work->install = NULL;
+            neighbours_update(c);
+        }
         list_remove(&work->appending);
         enum status st = step_responses(c, &work->ready->append);
         work->appended = true;
@@ -290,6 +315,8 @@ static void tick(struct consensus *c, uint64_t now_ns)
     /* Missed ticks are given one by one, but a process that was paused does not depose its leader
      * with them. */
     uint64_t missed = (now_ns - c->next_tick_ns) / options->tick_ns;
+    if (missed > 0 && c->was_leader)
+        metrics_add(METRIC_HEARTBEAT_SEND_FAILURES, 1);
     for (uint64_t i = 0; i <= min_u64(missed, options->election_ticks - 2); i++)
         raft_tick(c->raft);
     c->next_tick_ns += (missed + 1) * options->tick_ns;
@@ -306,6 +333,8 @@ static void note_log(struct consensus *c)
     struct wal_stat stat;
     wal_get_stat(c->wal, &stat);
     atomic_store_explicit(&c->loops->commit_ns, stat.commit_ns_median, memory_order_relaxed);
+    atomic_store_explicit(&c->loops->log_busy_since_ns, c->was_leader ? 0 : stat.in_flight_since_ns,
+                          memory_order_relaxed);
     if (stat.batches_count == c->batches_seen)
         return;
     c->batches_seen = stat.batches_count;
@@ -342,6 +371,21 @@ static enum status campaign_if_wanted(struct consensus *c)
     return from_core(c, raft_campaign(c->raft));
 }
 
+static enum status take_answers(struct consensus *c)
+{
+    enum status st = ST_OK;
+    for (struct inbox_node *node = inbox_take(&c->answers), *next; node != NULL; node = next) {
+        next = node->next;
+        struct job *job = CONTAINER_OF(node, struct job, node);
+        enum status answered = job->kind == JOB_INSTALL
+                                   ? install_answer(c, CONTAINER_OF(job, struct install, job))
+                                   : fetch_answer(c, job);
+        if (st == ST_OK)
+            st = from_core(c, answered);
+    }
+    return st;
+}
+
 static enum status take_all_ready(struct consensus *c, uint64_t now_ns)
 {
     enum status st = ST_OK;
@@ -360,6 +404,8 @@ static enum status drain(struct consensus *c, uint64_t now_ns, uint64_t *again_n
     if (st == ST_OK)
         st = from_core(c, neighbours_receive(c, now_ns));
     if (st == ST_OK)
+        st = take_answers(c);
+    if (st == ST_OK)
         st = campaign_if_wanted(c);
     if (st != ST_OK)
         return st;
@@ -368,6 +414,8 @@ static enum status drain(struct consensus *c, uint64_t now_ns, uint64_t *again_n
         take_all_ready(c, now_ns); /* commits first: what they answer decides about the next wave */
     if (st != ST_OK)
         return st;
+    fetch_drop_offers(c); /* those that were late: the core made no message of them */
+    install_drop_unwanted(c);
     *again_ns = min_u64(requests_propose(c, now_ns), rounds_start(c, now_ns));
     requests_hand_over(c);
     st = take_all_ready(c, now_ns);
@@ -442,6 +490,13 @@ void consensus_deinit(struct consensus *c)
         struct work *work = CONTAINER_OF(list_pop_front(&c->appending), struct work, appending);
         release_work(work);
     }
+    for (struct inbox_node *node = inbox_take(&c->answers), *next; node != NULL; node = next) {
+        next = node->next;
+        job_free(CONTAINER_OF(node, struct job, node));
+    }
+    fetch_drop_offers(c);
+    if (c->prepared != NULL)
+        install_free(c->prepared);
     neighbours_drop(c);
     members_unref(c->members);
 }

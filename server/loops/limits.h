@@ -11,9 +11,12 @@
 #define APPLY_STEP_ENTRIES_MAX 512U   /* entries between two looks at the clock and the inbox */
 #define FORWARDED_BUCKETS_COUNT 4096U /* 32 KiB; a chain each of at most three in a full inbox */
 #define MESSAGES_MAX 8192U /* of members, not stepped yet; beyond they are lost, and sent again */
-#define MESSAGES_BYTES_MAX (64U << 20)  /* of the entries in them */
-#define READ_RETRY_NS (500 * NS_PER_MS) /* a follower asks its leader again; etcd's interval */
-#define READERS_MAX 16U                 /* reader threads */
+#define MESSAGES_BYTES_MAX (64U << 20)       /* of the entries in them */
+#define FETCH_ENTRIES_MAX 1024U              /* read back from the log at a time, for one member */
+#define SETTLE_RETRY_NS (10 * NS_PER_MS)     /* a pin waits for a commit with deletions to end */
+#define READ_RETRY_NS (500 * NS_PER_MS)      /* a follower asks its leader again; etcd's interval */
+#define STALL_PATIENCE_NS (1500 * NS_PER_MS) /* of calls through a follower whose disk hangs */
+#define READERS_MAX 16U                      /* reader threads */
 #define ANSWERS_NOW_MAX \
     4U /* answers that apply sends itself; each is about 7 us, a wake-up 5 to 50 */
 #define SEAL_CHECK_NS \

@@ -1,4 +1,5 @@
 #include "server/loops/consensus_private.h"
+#include "server/loops/snapshots.h"
 
 #include "base/assert.h"
 #include "server/metrics/metrics.h"
@@ -36,6 +37,7 @@ enum status loops_new(const struct loops_options *options, struct loops **out)
     consensus_init(&loops->consensus, loops, clock_monotonic_ns(options->clock));
     neighbours_update(&loops->consensus);
     applier_init(&loops->applier, loops);
+    snapshots_init(&loops->snapshots, loops);
     for (uint32_t i = 0; i < options->readers_count; i++) {
         struct reader *reader = &loops->readers[i];
         reader->loops = loops;
@@ -52,6 +54,7 @@ void loops_free(struct loops *loops)
         return;
     applier_deinit(&loops->applier);
     consensus_deinit(&loops->consensus);
+    snapshots_deinit(&loops->snapshots);
     for (uint32_t i = 0; i < loops->options.readers_count; i++)
         reader_step(&loops->readers[i]);
     free(loops);
@@ -70,6 +73,8 @@ uint64_t loops_step(struct loops *loops, uint32_t actor, uint64_t now_ns)
         return writer_step(loops, now_ns);
     case ACTOR_PREPARER:
         return preparer_step(loops, now_ns);
+    case ACTOR_SNAPSHOTS:
+        return snapshots_step(&loops->snapshots, now_ns);
     default:
         return reader_step(&loops->readers[actor - ACTOR_READER_FIRST]);
     }
@@ -178,6 +183,16 @@ void loops_read_local(struct loops *loops, struct read_request *read)
     read->request.kind = REQUEST_READ;
     read->request.node.next = NULL;
     readers_give(loops, &read->request.node);
+}
+
+bool loops_gives_up(const struct loops *loops, const struct request *request, uint64_t now_ns)
+{
+    if (request->deadline_ns <= now_ns)
+        return true;
+    uint64_t since_ns = atomic_load_explicit(&loops->log_busy_since_ns, memory_order_relaxed);
+    uint64_t began_ns = loops_began_ns(loops, request);
+    return since_ns != 0 && since_ns + STALL_PATIENCE_NS <= now_ns &&
+           began_ns + STALL_PATIENCE_NS <= now_ns;
 }
 
 uint64_t loops_next_id(struct loops *loops)

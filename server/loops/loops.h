@@ -27,7 +27,31 @@ struct loops;
 struct machine;
 struct transport;
 
-enum actor { ACTOR_CONSENSUS, ACTOR_APPLIER, ACTOR_WRITER, ACTOR_PREPARER, ACTOR_READER_FIRST };
+enum actor {
+    ACTOR_CONSENSUS,
+    ACTOR_APPLIER,
+    ACTOR_WRITER,
+    ACTOR_PREPARER,
+    ACTOR_SNAPSHOTS,
+    ACTOR_READER_FIRST
+};
+
+#define LOOPS_SNAPSHOT_SLOTS 2U /* snapshots being sent at a time */
+
+/* What is needed to receive a snapshot and to make a store of it. All borrowed; outlives the loops.
+ */
+struct snapshot_options {
+    struct disk *disk;                 /* opens and removes what peer_message names */
+    const struct store_options *store; /* as the store was opened, but for the path */
+    const struct mvcc_options *mvcc;   /* likewise */
+    /* Where the store of this index goes: <data-dir>/member/store/<index>.<suffix>. */
+    void (*store_path)(void *context, raft_index index, char *out, size_t out_bytes);
+    /* The store at path, whole and durable, and named by a record of the log, takes the place of
+     * the one before at once: the next start opens it. Writer actor; may wait for the disk. */
+    enum status (*store_chosen)(void *context, const char *path);
+    /* One could not be made into a store; the sender sends again. Snapshots actor. */
+    void (*failed)(void *context, raft_index index, enum status st, const char *why);
+};
 
 struct loops_options {
     const struct clock *clock; /* everything here is borrowed and outlives the loops */
@@ -39,10 +63,12 @@ struct loops_options {
     struct transport *transport; /* NULL: a member alone, in production never */
     raft_index applied;          /* the store's mark */
     raft_id member_id;
-    uint64_t id_start;          /* random: request ids count up from here */
-    uint64_t tick_ns;           /* heartbeat interval */
-    uint32_t readers_count;     /* reader actors */
-    uint32_t reader_slot_first; /* store slot of reader actor 0; smaller ones are the pollers' */
+    uint64_t id_start;            /* random: request ids count up from here */
+    uint64_t tick_ns;             /* heartbeat interval */
+    uint32_t readers_count;       /* reader actors */
+    uint32_t reader_slot_first;   /* store slot of reader actor 0; smaller ones are the pollers' */
+    uint32_t snapshot_slot_first; /* LOOPS_SNAPSHOT_SLOTS store slots, for snapshots being sent */
+    struct snapshot_options snapshots;
     uint32_t election_ticks;
     bool waves; /* hold waves on a slow disk; false only for measurements */
     /* Wakes the thread of an actor; any thread. NULL in the simulator. */
@@ -58,6 +84,7 @@ struct loops_options {
     void *context;
 };
 
+/* transport: what it was given to send must be closed before loops_free(). */
 CHECKED enum status loops_new(const struct loops_options *options, struct loops **out);
 void loops_free(
     struct loops *loops); /* threads have ended; requests still held are answered; NULL is fine */

@@ -20,6 +20,7 @@ struct work {
     struct raft_ready *ready;
     struct request **waiting; /* parallel to ready->apply.entries; NULL where nobody here waits */
     uint32_t waiting_count;
+    struct install *install;  /* of the snapshot in ready->append, or NULL */
     struct inbox_node *reads; /* chain of read_request, each with its index */
     struct raft_log_id durable;
     uint64_t ticket; /* the log's: durable when it is */
@@ -52,6 +53,11 @@ struct consensus {
     struct inbox barriers; /* struct barrier */
     struct inbox messages; /* struct peer_message */
     struct inbox reports;  /* struct peer_report */
+    struct inbox answers;  /* struct job, back from the snapshots actor */
+
+    struct list_node offers;  /* struct snapshot_send whose MsgSnap the core is about to make */
+    struct install *prepared; /* its MsgSnap was stepped; the core has not said yet */
+    bool installing;          /* from the arrival of a snapshot to its end */
 
     struct waves waves;
     struct list_node queue; /* proposals to be proposed */
@@ -94,11 +100,22 @@ struct applier {
     struct barrier barrier;       /* for the conf change at next_entry */
     enum api_error barrier_error; /* what the state machine refused it for */
     bool at_barrier;
+    struct inbox pins;            /* struct job: each wants a pin */
+    struct inbox installs;        /* struct install, one at a time */
+    struct install *install;      /* apply waits while the writer switches */
     struct list_node reads;       /* applied index not reached yet, by index */
     struct list_node compactions; /* proposals of physical compactions, until they are done */
     uint64_t next_seal_ns;
     struct apply_metrics metrics;
     bool unsealed; /* something was applied since the generation was last found empty */
+};
+
+/* Work that may take the disk's time, done in small steps: entries read back from the log,
+ * snapshots made and received. */
+struct snapshots {
+    struct loops *loops;
+    struct inbox inbox;    /* struct job */
+    struct list_node jobs; /* struct job, in turn */
 };
 
 struct reader {
@@ -111,6 +128,7 @@ struct loops {
     struct loops_options options;
     struct consensus consensus;
     struct applier applier;
+    struct snapshots snapshots;
     struct reader readers[READERS_MAX];
     atomic_uint next_reader;
     atomic_uint_fast64_t next_id;
@@ -118,12 +136,15 @@ struct loops {
     /* Written by one actor, read by anyone; each value stands for itself. */
     _Atomic uint64_t leader, term, commit, applied_index, applied_bytes;
     _Atomic uint64_t commit_ns;                        /* median of the log's commits */
+    _Atomic uint64_t log_busy_since_ns;                /* a follower's; 0: no write in flight */
     _Atomic uint64_t writer_sync_ns, preparer_sync_ns; /* when each last waited for the disk */
     uint64_t checkpoint_bytes; /* the backend writer's: applied_bytes at the last one */
     atomic_bool is_leader, is_learner, ready, stopping, failed, seal_wanted, log_full, room_short;
     atomic_bool quarantined, removed_wanted;
     atomic_bool finish_wanted, finished;
-    enum status finish_status; /* valid once finished */
+    _Atomic(struct install *) adopt_wanted; /* for the writer, from apply, which waits */
+    atomic_uint snapshot_slots;             /* bits: taken */
+    enum status finish_status;              /* valid once finished */
 
     atomic_uint_fast64_t proposals_open, inbox_calls, inbox_bytes, reads_waiting;
     atomic_uint_fast64_t messages_count, messages_bytes; /* of members, not stepped yet */
@@ -147,6 +168,19 @@ static inline bool loops_is_short(const struct loops *loops)
     return atomic_load_explicit(&loops->log_full, memory_order_relaxed) ||
            atomic_load_explicit(&loops->room_short, memory_order_relaxed);
 }
+
+/* When a request came in, by its deadline. */
+static inline uint64_t loops_began_ns(const struct loops *loops, const struct request *request)
+{
+    const struct loops_options *options = &loops->options;
+    uint64_t limit_ns = 5 * NS_PER_S + 2 * (uint64_t)options->election_ticks * options->tick_ns;
+    return request->deadline_ns > limit_ns ? request->deadline_ns - limit_ns : 0;
+}
+
+/* Whether what waits for an apply here is to be answered with an error: its time is up, or it has
+ * waited for a while and the disk hangs. A leader gives a follower little before that answers, so
+ * it learns late, or not at all, what is committed; its callers can ask another member. */
+bool loops_gives_up(const struct loops *loops, const struct request *request, uint64_t now_ns);
 
 uint64_t writer_step(struct loops *loops, uint64_t now_ns);
 uint64_t preparer_step(struct loops *loops, uint64_t now_ns);

@@ -1,5 +1,6 @@
 #include "base/assert.h"
 #include "server/loops/consensus_private.h"
+#include "server/loops/snapshots.h"
 #include "server/metrics/metrics.h"
 #include "server/state/machine.h"
 
@@ -78,10 +79,10 @@ void loops_removed_from_cluster(struct loops *loops)
 
 /* ---- consensus: in ---- */
 
-static void let_go(struct consensus *c, struct peer_message *message)
+void consensus_let_go(struct loops *loops, struct peer_message *message)
 {
-    atomic_fetch_sub_explicit(&c->loops->messages_count, 1, memory_order_relaxed);
-    atomic_fetch_sub_explicit(&c->loops->messages_bytes, bytes_of(message), memory_order_relaxed);
+    atomic_fetch_sub_explicit(&loops->messages_count, 1, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&loops->messages_bytes, bytes_of(message), memory_order_relaxed);
     message->release(message);
 }
 
@@ -98,9 +99,14 @@ static bool is_from_another(const struct consensus *c, const struct raft_message
 static enum status step_message(struct consensus *c, struct peer_message *message)
 {
     enum status st = ST_OK;
-    if (is_from_another(c, &message->message) && message->message.type != RAFT_MSG_SNAP)
+    bool is_good = is_from_another(c, &message->message);
+    if (is_good && message->message.type == RAFT_MSG_SNAP) {
+        install_begin(c, message);
+        return ST_OK;
+    }
+    if (is_good)
         st = raft_step(c->raft, &message->message);
-    let_go(c, message);
+    consensus_let_go(c->loops, message);
     return st == ST_CORRUPT ? st : ST_OK;
 }
 
@@ -188,16 +194,24 @@ void neighbours_drop(struct consensus *c)
     }
     for (struct inbox_node *node = c->held, *next; node != NULL; node = next) {
         next = node->next;
-        let_go(c, CONTAINER_OF(node, struct peer_message, node));
+        consensus_let_go(c->loops, CONTAINER_OF(node, struct peer_message, node));
     }
     c->held = NULL;
     for (struct inbox_node *node = inbox_take(&c->messages), *next; node != NULL; node = next) {
         next = node->next;
-        let_go(c, CONTAINER_OF(node, struct peer_message, node));
+        consensus_let_go(c->loops, CONTAINER_OF(node, struct peer_message, node));
     }
 }
 
 /* ---- consensus: out ---- */
+
+static void send_snapshot(struct consensus *c, const struct raft_message *message)
+{
+    struct transport *transport = c->loops->options.transport;
+    struct snapshot_send *send = fetch_take_offer(c, message);
+    ASSERT(send != NULL); /* the core makes this message of an offer, in the next batch */
+    transport->send_snapshot(transport, message, &send->source);
+}
 
 void neighbours_send(struct consensus *c, const struct raft_message *messages, uint32_t count)
 {
@@ -205,7 +219,14 @@ void neighbours_send(struct consensus *c, const struct raft_message *messages, u
     if (count == 0)
         return;
     ASSERT(transport != NULL); /* a cluster of one has nobody to write to */
-    transport->send(transport, messages, count);
+    for (uint32_t i = 0, end; i < count; i = end) {
+        for (end = i; end < count && messages[end].type != RAFT_MSG_SNAP; end++)
+            continue;
+        if (end > i)
+            transport->send(transport, messages + i, end - i);
+        else
+            send_snapshot(c, &messages[end++]);
+    }
 }
 
 /* ---- who there is ---- */

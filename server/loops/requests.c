@@ -145,8 +145,7 @@ enum api_error requests_timeout_error(const struct consensus *c, const struct re
 {
     const struct loops_options *options = &c->loops->options;
     uint64_t two_elections_ns = 2 * (uint64_t)options->election_ticks * options->tick_ns;
-    uint64_t limit_ns = 5 * NS_PER_S + two_elections_ns;
-    uint64_t start_ns = request->deadline_ns > limit_ns ? request->deadline_ns - limit_ns : 0;
+    uint64_t start_ns = loops_began_ns(c->loops, request);
     if (c->leader_since_ns != 0 && start_ns < c->leader_since_ns &&
         start_ns + two_elections_ns > c->leader_since_ns)
         return API_TIMEOUT_LEADER_FAILURE;
@@ -177,7 +176,8 @@ static void expire_queue(struct consensus *c, struct list_node *queue, uint64_t 
 static void expire_forwarded(struct consensus *c, uint64_t now_ns)
 {
     struct list_node *requests = &c->forwarded.requests;
-    while (is_due(requests, now_ns)) {
+    while (!list_is_empty(requests) &&
+           loops_gives_up(c->loops, request_of(requests->next), now_ns)) {
         struct request *request = request_of(requests->next);
         fail_forwarded(c, request, requests_timeout_error(c, request));
     }

@@ -358,3 +358,68 @@ void datadir_checkpoint_path(const struct datadir *datadir, char *out, size_t ou
     bool fits = join(out, out_bytes, datadir->member, "store/index.ckpt");
     ASSERT(fits);
 }
+
+/* ---- another store ---- */
+
+static enum status replace_format(const struct datadir *d)
+{
+    char text[FORMAT_BYTES_MAX], path[PATH_MAX], next[PATH_MAX];
+    size_t length = format_encode(&d->format, text, sizeof(text));
+    if (!join(path, sizeof(path), d->member, "FORMAT") ||
+        !join(next, sizeof(next), d->member, "FORMAT.new"))
+        return ST_INVALID;
+    enum status st = write_durable_file(next, text, length);
+    if (st == ST_OK && rename(next, path) != 0)
+        st = status_of_errno(errno);
+    return st == ST_OK ? sync_directory(d->member) : st;
+}
+
+enum status datadir_set_store(struct datadir *d, const char *store_name)
+{
+    char checkpoint[PATH_MAX], folder[PATH_MAX];
+    datadir_checkpoint_path(d, checkpoint, sizeof(checkpoint));
+    if (!join(folder, sizeof(folder), d->member, "store") ||
+        strlen(store_name) >= sizeof(d->format.store_name))
+        return ST_INVALID;
+    if (unlink(checkpoint) != 0 && errno != ENOENT)
+        return status_of_errno(errno);
+    enum status st = sync_directory(folder);
+    if (st != ST_OK)
+        return st;
+    snprintf(d->format.store_name, sizeof(d->format.store_name), "%s", store_name);
+    return replace_format(d);
+}
+
+static bool has_prefix(const char *name, const char *prefix)
+{
+    return strncmp(name, prefix, strlen(prefix)) == 0;
+}
+
+static bool has_suffix(const char *name, const char *suffix)
+{
+    size_t length = strlen(name), suffix_length = strlen(suffix);
+    return length >= suffix_length && strcmp(name + length - suffix_length, suffix) == 0;
+}
+
+/* A file that cannot be removed is in nobody's way but the disk's. */
+void datadir_clean(const struct datadir *d)
+{
+    char folder[PATH_MAX];
+    DIR *dir = join(folder, sizeof(folder), d->member, "store") ? opendir(folder) : NULL;
+    for (struct dirent *entry = dir == NULL ? NULL : readdir(dir); entry != NULL;
+         entry = readdir(dir)) {
+        if (entry->d_name[0] != '.' && !has_prefix(entry->d_name, d->format.store_name) &&
+            !has_prefix(entry->d_name, "index.ckpt"))
+            (void)unlinkat(dirfd(dir), entry->d_name, 0);
+    }
+    if (dir != NULL)
+        closedir(dir);
+    dir = opendir(d->snap);
+    for (struct dirent *entry = dir == NULL ? NULL : readdir(dir); entry != NULL;
+         entry = readdir(dir)) {
+        if (has_suffix(entry->d_name, ".part"))
+            (void)unlinkat(dirfd(dir), entry->d_name, 0);
+    }
+    if (dir != NULL)
+        closedir(dir);
+}

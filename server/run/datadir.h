@@ -49,6 +49,12 @@ CHECKED enum status datadir_begin(struct datadir *datadir, const struct format *
 /* Ends it: FORMAT is written, everything is synced, member.new becomes member. */
 CHECKED enum status datadir_commit(struct datadir *datadir, char *why, size_t why_bytes);
 
+/* From now on the store is the file of this name below store/: FORMAT is replaced, durably. The
+ * checkpoint of the index, which was that of another store, goes first. */
+CHECKED enum status datadir_set_store(struct datadir *datadir, const char *store_name);
+/* Removes the files of other stores and what was not received whole. */
+void datadir_clean(const struct datadir *datadir);
+
 void datadir_store_path(const struct datadir *datadir, char *out, size_t out_bytes);
 void datadir_checkpoint_path(const struct datadir *datadir, char *out, size_t out_bytes);
 #endif

@@ -2,8 +2,8 @@
 
 #include "base/buf.h"
 #include "base/minmax.h"
+#include "server/loops/start.h"
 #include "server/run/log.h"
-#include "server/run/log_entries.h"
 #include "server/run/member_private.h"
 #include "server/state/conf_state.h"
 #include "server/state/machine.h"
@@ -77,16 +77,18 @@ static enum status learn_change(struct known *known, const struct raft_entry *en
     }
 }
 
-static enum status learn_log(struct known *known, struct wal *wal, raft_index first,
-                             raft_index last)
+static enum status learn_log(struct known *known, struct wal *wal,
+                             const struct wal_recovered *recovered, const struct store_mark *mark)
 {
-    struct log_entries entries;
-    enum status st = log_entries_read(wal, first, last, &entries);
-    for (uint32_t i = 0; i < entries.count && st == ST_OK; i++) {
-        if (entries.items[i].type != RAFT_ENTRY_NORMAL)
-            st = learn_change(known, &entries.items[i]);
+    struct loops_start log;
+    enum status st = loops_start_init(&log, wal, recovered, mark, /* window_entries_max= */ 0);
+    if (st == ST_OK)
+        st = learn_conf_state(known, &log.start.conf_state);
+    for (uint32_t i = 0; i < log.count && st == ST_OK; i++) {
+        if (log.entries[i].index > mark->index && log.entries[i].type != RAFT_ENTRY_NORMAL)
+            st = learn_change(known, &log.entries[i]);
     }
-    log_entries_free(&entries);
+    loops_start_deinit(&log);
     return st;
 }
 
@@ -186,8 +188,7 @@ static enum status append(struct member *m, struct changes *changes,
 }
 
 enum status force_new_cluster(struct member *m, struct wal_recovered *recovered,
-                              struct raft_log_id mark, const struct raft_conf_state *conf_state,
-                              char *why, size_t why_bytes)
+                              const struct store_mark *mark, char *why, size_t why_bytes)
 {
     struct known known = {0};
     struct changes changes = {0};
@@ -198,9 +199,7 @@ enum status force_new_cluster(struct member *m, struct wal_recovered *recovered,
                  m->member_id);
         return ST_INVALID;
     }
-    enum status st = learn_conf_state(&known, conf_state);
-    if (st == ST_OK)
-        st = learn_log(&known, m->wal, mark.index + 1, recovered->last_index);
+    enum status st = learn_log(&known, m->wal, recovered, mark);
     if (st == ST_OK)
         st = make_changes(m, &known, &changes);
     if (st == ST_OK && changes.count > 0)

@@ -3,7 +3,7 @@
 #ifndef SERVER_RUN_FORCE_NEW_H
 #define SERVER_RUN_FORCE_NEW_H
 #include "base/status.h"
-#include "raft/types.h"
+#include "storage/backend.h"
 #include "wal/wal.h"
 
 #include <stddef.h>
@@ -15,7 +15,5 @@ struct member;
  * may have been acknowledged. Errors: ST_INVALID (this member was removed), ST_UNSUPPORTED, and
  * those of the log; why says more. */
 CHECKED enum status force_new_cluster(struct member *member, struct wal_recovered *recovered,
-                                      struct raft_log_id mark,
-                                      const struct raft_conf_state *conf_state, char *why,
-                                      size_t why_bytes);
+                                      const struct store_mark *mark, char *why, size_t why_bytes);
 #endif

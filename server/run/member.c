@@ -10,6 +10,7 @@
 #include "server/run/log.h"
 #include "server/run/member_private.h"
 #include "server/run/peer_port.h"
+#include "server/run/stores.h"
 #include "server/services/services.h"
 #include "server/state/machine.h"
 #include "storage/mvcc.h"
@@ -59,7 +60,7 @@ static uint64_t step_actor(void *context, uint64_t now_ns)
 
 static enum status init_threads(struct member *m)
 {
-    static const char *const names[] = {"consensus", "apply", "backend", "preparer"};
+    static const char *const names[] = {"consensus", "apply", "backend", "preparer", "snapshots"};
     m->threads_count = ACTOR_READER_FIRST + m->options.readers_count;
     ASSERT(m->threads_count <= ACTORS_MAX);
     for (uint32_t i = 0; i < m->threads_count; i++) {
@@ -156,6 +157,8 @@ static enum status make_loops(struct member *m)
         .tick_ns = m->options.heartbeat_ms * NS_PER_MS,
         .readers_count = m->options.readers_count,
         .reader_slot_first = m->options.pollers_count,
+        .snapshot_slot_first = member_http_slot(m) + 1,
+        .snapshots = stores_snapshot_options(m),
         .election_ticks = m->options.election_ms / m->options.heartbeat_ms,
         .waves = m->options.waves,
         .wake = member_wake_actor,
@@ -250,9 +253,7 @@ static enum status open_all(struct member *m, char *why, size_t why_bytes)
     if (st == ST_OK)
         st = member_open_disk(m, why, why_bytes);
     if (st == ST_OK)
-        st = member_open_store(m, why, why_bytes);
-    if (st == ST_OK)
-        st = member_open_log(m, why, why_bytes);
+        st = member_open_data(m, why, why_bytes);
     if (st == ST_OK && m->log_is_empty && m->bootstrap.existing == NULL)
         begin_again(m);
     return st;

@@ -13,6 +13,7 @@
 #include "server/run/space.h"
 #include "server/run/thread.h"
 #include "storage/backend.h"
+#include "storage/mvcc.h"
 #include "storage/store.h"
 #include "wal/wal.h"
 
@@ -27,6 +28,9 @@ struct member {
     uint64_t cluster_id;
     struct disk *disk;
     struct lock *lock;
+    char store_path[PATH_MAX], checkpoint_path[PATH_MAX]; /* as opened; a snapshot changes it */
+    struct store_options store_options;
+    struct mvcc_options mvcc_options;
     struct store *store;
     struct mvcc *mvcc;
     struct machine *machine;
@@ -66,9 +70,8 @@ CHECKED enum status member_make(struct member *member, char *why, size_t why_byt
 /* ---- opening.c: what is in the data directory ---- */
 
 CHECKED enum status member_open_disk(struct member *member, char *why, size_t why_bytes);
-CHECKED enum status member_open_store(struct member *member, char *why, size_t why_bytes);
-/* The log, and consensus on it. */
-CHECKED enum status member_open_log(struct member *member, char *why, size_t why_bytes);
+/* Store, log, state machine, and consensus on them. */
+CHECKED enum status member_open_data(struct member *member, char *why, size_t why_bytes);
 struct wal_options member_log_options(struct member *member, bool create, struct raft_log_id mark);
 /* path is the caller's, as long as the options are used. */
 struct store_options member_store_options(struct member *member, char *path, size_t path_bytes,

@@ -1,12 +1,12 @@
 #include "base/assert.h"
 #include "base/minmax.h"
 #include "raft/raft.h"
+#include "server/loops/start.h"
 #include "server/run/clock.h"
 #include "server/run/force_new.h"
 #include "server/run/log.h"
-#include "server/run/log_entries.h"
 #include "server/run/member_private.h"
-#include "server/state/conf_state.h"
+#include "server/run/stores.h"
 #include "server/state/machine.h"
 #include "storage/mvcc.h"
 #include "wal/disks.h"
@@ -114,39 +114,46 @@ struct store_options member_store_options(struct member *m, char *path, size_t p
                             .create = create},
         .lock = m->lock,
         .clock = clock_real(),
-        .readers_count = m->options.pollers_count + m->options.readers_count + /* HTTP */ 1,
+        .readers_count = m->options.pollers_count + m->options.readers_count + /* HTTP */ 1 +
+                         LOOPS_SNAPSHOT_SLOTS,
     };
 }
 
-enum status member_open_store(struct member *m, char *why, size_t why_bytes)
+static enum status open_store(struct member *m, char *why, size_t why_bytes)
 {
-    char path[PATH_MAX], checkpoint[PATH_MAX];
-    struct store_options options = member_store_options(m, path, sizeof(path), /* create= */ false);
-    options.wake_writer = wake_writer;
-    options.wake_apply = wake_applier;
-    options.wake_context = m;
+    m->store_options =
+        member_store_options(m, m->store_path, sizeof(m->store_path), /* create= */ false);
+    m->store_options.wake_writer = wake_writer;
+    m->store_options.wake_apply = wake_applier;
+    m->store_options.wake_context = m;
+    datadir_checkpoint_path(&m->datadir, m->checkpoint_path, sizeof(m->checkpoint_path));
     errno = 0;
-    enum status st = store_open(&options, &m->store);
+    enum status st = store_open(&m->store_options, &m->store);
     if (st != ST_OK)
-        return member_explain(st, why, why_bytes, "open the store", path);
-    datadir_checkpoint_path(&m->datadir, checkpoint, sizeof(checkpoint));
-    struct mvcc_options mvcc = {.store = m->store,
-                                .lock = m->lock,
-                                .checkpoint_path = checkpoint,
-                                .life_id = m->datadir.format.life_id,
-                                .readers_count = options.readers_count};
-    st = mvcc_open(&mvcc, &m->mvcc);
+        return member_explain(st, why, why_bytes, "open the store", m->store_path);
+    m->mvcc_options = (struct mvcc_options){.store = m->store,
+                                            .lock = m->lock,
+                                            .checkpoint_path = m->checkpoint_path,
+                                            .life_id = m->datadir.format.life_id,
+                                            .readers_count = m->store_options.readers_count};
+    return ST_OK;
+}
+
+/* The index and the state machine over the store that was opened. */
+static enum status open_state(struct member *m, char *why, size_t why_bytes)
+{
+    enum status st = mvcc_open(&m->mvcc_options, &m->mvcc);
     if (st != ST_OK)
-        return member_explain(st, why, why_bytes, "build the index of the store", path);
+        return member_explain(st, why, why_bytes, "build the index of the store", m->store_path);
     struct machine_options machine = {.store = m->store,
                                       .mvcc = m->mvcc,
                                       .cluster_id = m->cluster_id,
                                       .member_id = m->member_id,
                                       .threaded = true};
     st = machine_open(&machine, &m->machine);
-    return st == ST_OK
-               ? ST_OK
-               : member_explain(st, why, why_bytes, "read the members from the store", path);
+    return st == ST_OK ? ST_OK
+                       : member_explain(st, why, why_bytes, "read the members from the store",
+                                        m->store_path);
 }
 
 static void log_raft(void *context, enum raft_log_level level, const char *text)
@@ -161,23 +168,11 @@ static void log_raft(void *context, enum raft_log_level level, const char *text)
 
 /* The core gets what lies above the store's mark and, below it, what a follower may still ask for.
  */
-static enum status make_raft(struct member *m, const struct wal_recovered *recovered,
-                             struct raft_log_id mark, const struct raft_conf_state *conf_state)
+static enum status make_raft(struct member *m, const struct wal_recovered *recovered)
 {
-    raft_index floor = mark.index > WINDOW_ENTRIES_MAX ? mark.index - WINDOW_ENTRIES_MAX : 1;
-    raft_index first = max_u64(recovered->first_index, floor);
-    struct log_entries entries;
-    enum status st = log_entries_read(m->wal, first, recovered->last_index, &entries);
-    struct raft_start start = {.hard_state = recovered->hard_state,
-                               .conf_state = *conf_state,
-                               .entries = entries.items,
-                               .entries_count = entries.count,
-                               .applied = mark.index};
-    if (first > 1 && entries.count > 0) { /* the first one only says what came before the others */
-        start.before_first = (struct raft_log_id){.index = first, .term = entries.items[0].term};
-        start.entries++;
-        start.entries_count--;
-    }
+    struct store_mark mark = store_opened_at(m->store);
+    struct loops_start start;
+    enum status st = loops_start_init(&start, m->wal, recovered, &mark, WINDOW_ENTRIES_MAX);
     uint32_t stall_ms = max_u32(STALL_ELECTIONS * m->options.election_ms, STALL_MS_MIN);
     struct raft_config config = {.id = m->member_id,
                                  .election_ticks = m->options.election_ms / m->options.heartbeat_ms,
@@ -199,25 +194,20 @@ static enum status make_raft(struct member *m, const struct wal_recovered *recov
                                  .apply_unstable = true,
                                  .rng = &m->rng};
     if (st == ST_OK)
-        st = raft_new(&config, &start, &m->raft);
-    log_entries_free(&entries);
+        st = raft_new(&config, &start.start, &m->raft);
+    loops_start_deinit(&start);
     return st;
 }
 
-enum status member_open_log(struct member *m, char *why, size_t why_bytes)
+static enum status open_log(struct member *m, struct wal_recovered *recovered, char *why,
+                            size_t why_bytes)
 {
     struct store_mark mark = store_opened_at(m->store);
-    struct raft_log_id applied = {.index = mark.index, .term = mark.term};
-    struct raft_conf_state conf_state;
-    enum status st = conf_state_decode(mark.conf_state, &conf_state);
-    if (st != ST_OK)
-        return member_explain(st, why, why_bytes, "read the configuration in the store of",
-                              m->datadir.member);
-    struct wal_options options = member_log_options(m, /* create= */ false, applied);
-    struct wal_recovered recovered;
+    struct wal_options options = member_log_options(
+        m, /* create= */ false, (struct raft_log_id){.index = mark.index, .term = mark.term});
     struct wal_report report;
     errno = 0;
-    st = wal_open(&options, &m->wal, &recovered, &report);
+    enum status st = wal_open(&options, &m->wal, recovered, &report);
     if (st != ST_OK) {
         if (report.text[0] == '\0')
             return member_explain(st, why, why_bytes, "open the log", m->datadir.wal);
@@ -227,17 +217,60 @@ enum status member_open_log(struct member *m, char *why, size_t why_bytes)
     if (report.torn_tail)
         log_info(
             "cut the torn tail of the log; normal after a crash, nothing acknowledged was in it",
-            LOG_U64("last-index", recovered.last_index));
-    log_info("opened the log", LOG_U64("first-index", recovered.first_index),
-             LOG_U64("last-index", recovered.last_index), LOG_U64("applied-index", applied.index),
+            LOG_U64("last-index", recovered->last_index));
+    log_info("opened the log", LOG_U64("first-index", recovered->first_index),
+             LOG_U64("last-index", recovered->last_index), LOG_U64("applied-index", mark.index),
              LOG_U64("segments", report.segments_count));
+    return ST_OK;
+}
+
+/* The log has the last word about which store it is: the member may have stopped between the record
+ * of a received snapshot and the switch to it. */
+static enum status follow_log(struct member *m, const struct wal_recovered *recovered, char *why,
+                              size_t why_bytes)
+{
+    struct store_mark mark = store_opened_at(m->store);
+    if (!loops_start_is_behind(recovered, &mark))
+        return ST_OK;
+    raft_index index = recovered->snapshot.last.index;
+    log_info("the log ends in a received snapshot; going on with the store that was made of it",
+             LOG_U64("index", index), LOG_U64("store-index", mark.index));
+    store_close(m->store);
+    m->store = NULL;
+    enum status st = stores_choose(m, index, why, why_bytes);
+    if (st == ST_OK)
+        st = open_store(m, why, why_bytes);
+    if (st != ST_OK)
+        return st;
+    mark = store_opened_at(m->store);
+    if (mark.index >= index)
+        return ST_OK;
+    snprintf(why, why_bytes, "the store '%s' is not that of the snapshot which the log names",
+             m->store_path);
+    return ST_CORRUPT;
+}
+
+enum status member_open_data(struct member *m, char *why, size_t why_bytes)
+{
+    struct wal_recovered recovered;
+    enum status st = open_store(m, why, why_bytes);
+    if (st == ST_OK)
+        st = open_log(m, &recovered, why, why_bytes);
+    if (st == ST_OK)
+        st = follow_log(m, &recovered, why, why_bytes);
+    if (st == ST_OK)
+        st = open_state(m, why, why_bytes);
+    if (st != ST_OK)
+        return st;
+    stores_clean(m);
+    struct store_mark mark = store_opened_at(m->store);
     if (m->options.force_new_cluster) {
-        st = force_new_cluster(m, &recovered, applied, &conf_state, why, why_bytes);
+        st = force_new_cluster(m, &recovered, &mark, why, why_bytes);
         if (st != ST_OK)
             return st;
     }
-    m->log_is_empty = recovered.last_index == 0 && applied.index == 0;
-    st = make_raft(m, &recovered, applied, &conf_state);
+    m->log_is_empty = recovered.last_index == 0 && mark.index == 0;
+    st = make_raft(m, &recovered);
     return st == ST_OK
                ? ST_OK
                : member_explain(st, why, why_bytes, "start consensus on the log", m->datadir.wal);

@@ -27,6 +27,12 @@ static uint32_t follower_of(struct cluster *cluster)
     return (cluster_leader(cluster) + 1) % 3;
 }
 
+static bool is_answered(struct cluster *cluster, void *operation)
+{
+    (void)cluster;
+    return ((struct operation *)operation)->state != OPERATION_OPEN;
+}
+
 static void put_until_done(struct cluster *cluster, uint32_t member)
 {
     struct operation *put = cluster_put(cluster, member);
@@ -105,6 +111,140 @@ static void test_cluster_gives_up_what_was_forwarded_to_a_lost_leader(void **sta
     cluster_run(cluster, 5 * NS_PER_S);
     assert_int_equal(put->state, OPERATION_FAILED);
     assert_int_equal(put->error, API_LEADER_CHANGED);
+    cluster_settle(cluster);
+    cluster_free(cluster);
+}
+
+static void test_cluster_reads_through_any_member(void **state)
+{
+    (void)state;
+    struct cluster *cluster = three(6);
+    cluster_run(cluster, NS_PER_S);
+    for (uint32_t i = 0; i < 3; i++) {
+        put_until_done(cluster, i);
+        struct operation *read = cluster_read(cluster, (i + 1) % 3);
+        cluster_until(cluster, cluster_is_done, read, NS_PER_S, "a read");
+    }
+    cluster_settle(cluster);
+    cluster_free(cluster);
+}
+
+/* Nobody notices: what is under way completes with the next leader, reads ask it again. */
+static void test_cluster_loses_no_call_when_leadership_is_handed_over(void **state)
+{
+    (void)state;
+    struct cluster *cluster = three(7);
+    cluster_run(cluster, NS_PER_S);
+    for (uint32_t round = 0; round < 6; round++) {
+        uint32_t from = cluster_leader(cluster), to = follower_of(cluster);
+        for (uint32_t i = 0; i < 10; i++) {
+            cluster_put(cluster, i % 3);
+            cluster_read(cluster, i % 3);
+            cluster_run(cluster, NS_PER_MS / 4);
+        }
+        struct operation *hand_over = cluster_hand_over(cluster, from, to);
+        for (uint32_t i = 0; i < 10; i++) {
+            cluster_put(cluster, i % 3);
+            cluster_read(cluster, i % 3);
+            cluster_run(cluster, NS_PER_MS / 4);
+        }
+        cluster_until(cluster, cluster_is_done, hand_over, NS_PER_S, "a hand-over");
+        cluster_run(cluster, NS_PER_S);
+        assert_int_equal(cluster_leader(cluster), to);
+    }
+    assert_int_equal(cluster->failed, 0);
+    cluster_settle(cluster);
+    cluster_free(cluster);
+}
+
+/* The leader's disk hangs for long: after five seconds another one leads, and no call through the
+ * others fails. Those through the member with the disk are answered or refused soon. */
+static void test_cluster_hands_over_when_the_disk_of_the_leader_hangs_for_long(void **state)
+{
+    (void)state;
+    struct cluster *cluster = three(8);
+    cluster_run(cluster, NS_PER_S);
+    uint32_t leader = cluster_leader(cluster);
+    cluster_stall_disk(cluster, leader, 60 * NS_PER_S);
+    for (uint32_t i = 0; i < 600; i++) {
+        bool is_hanging = i % 3 == leader;
+        struct operation *put = cluster_put(cluster, i % 3);
+        cluster_until(cluster, is_hanging ? is_answered : cluster_is_done, put,
+                      is_hanging ? 2 * NS_PER_S : NS_PER_S, "a put beside a stall");
+        cluster_run(cluster, 50 * NS_PER_MS);
+    }
+    assert_int_not_equal(cluster_leader(cluster), leader);
+    cluster_settle(cluster);
+    cluster_free(cluster);
+}
+
+static void write_many(struct cluster *cluster, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t leader = cluster_leader(cluster);
+        put_until_done(cluster, leader);
+        if (i % 50 == 0)
+            for (uint32_t j = 0; j < 3; j++)
+                if (cluster->members[j].running)
+                    loops_seal(cluster->members[j].loops);
+        cluster_run(cluster, 10 * NS_PER_MS);
+    }
+}
+
+/* What is no longer in the leader's memory comes from its log on disk. */
+static void test_cluster_brings_a_member_up_to_date_from_the_log(void **state)
+{
+    (void)state;
+    const struct cluster_options options = {.seed = 9,
+                                            .members_count = 3,
+                                            .sync_ns_min = NS_PER_MS,
+                                            .sync_ns_max = NS_PER_MS,
+                                            .window_entries_max = 10};
+    struct cluster *cluster = cluster_new(&options);
+    cluster_wait_for_leader(cluster);
+    cluster_run(cluster, NS_PER_S);
+    uint32_t late = follower_of(cluster);
+    network_isolate(cluster->network, late, true);
+    write_many(cluster, 60);
+    cluster_settle(cluster);
+    assert_int_equal(cluster->members[late].installs_count, 0);
+    cluster_free(cluster);
+}
+
+static void test_cluster_brings_a_member_up_to_date_by_a_snapshot(void **state)
+{
+    (void)state;
+    struct cluster *cluster = three(10);
+    cluster_run(cluster, NS_PER_S);
+    uint32_t late = follower_of(cluster);
+    network_isolate(cluster->network, late, true);
+    write_many(cluster, 400);
+    cluster_settle(cluster);
+    assert_int_equal(cluster->members[late].installs_count, 1);
+    cluster_crash(cluster, late); /* and it starts on what it received */
+    cluster_settle(cluster);
+    cluster_free(cluster);
+}
+
+static void test_cluster_grows_and_shrinks(void **state)
+{
+    (void)state;
+    struct cluster *cluster = three(11);
+    cluster_run(cluster, NS_PER_S);
+    write_many(cluster, 20);
+    struct operation *add = cluster_add(cluster, follower_of(cluster), 3);
+    cluster_until(cluster, cluster_is_done, add, 2 * NS_PER_S, "an addition");
+    cluster_join(cluster, 3);
+    cluster_settle(cluster);
+    for (uint32_t i = 0; i < 4; i++)
+        assert_int_equal(network_peers_count(cluster->network, i), 3);
+
+    uint32_t leader = cluster_leader(cluster);
+    struct operation *removal = cluster_remove(cluster, (leader + 1) % 4, leader);
+    cluster_until(cluster, cluster_is_done, removal, 2 * NS_PER_S, "a removal");
+    cluster_run(cluster, 5 * NS_PER_S);
+    assert_true(cluster->members[leader].removed);
+    assert_int_not_equal(cluster_leader(cluster), leader);
     cluster_settle(cluster);
     cluster_free(cluster);
 }
@@ -201,6 +341,12 @@ int main(void)
         cmocka_unit_test(test_cluster_goes_on_while_the_disk_of_the_leader_hangs),
         cmocka_unit_test(test_cluster_answers_at_once_when_leadership_is_lost),
         cmocka_unit_test(test_cluster_gives_up_what_was_forwarded_to_a_lost_leader),
+        cmocka_unit_test(test_cluster_reads_through_any_member),
+        cmocka_unit_test(test_cluster_loses_no_call_when_leadership_is_handed_over),
+        cmocka_unit_test(test_cluster_hands_over_when_the_disk_of_the_leader_hangs_for_long),
+        cmocka_unit_test(test_cluster_brings_a_member_up_to_date_from_the_log),
+        cmocka_unit_test(test_cluster_brings_a_member_up_to_date_by_a_snapshot),
+        cmocka_unit_test(test_cluster_grows_and_shrinks),
         cmocka_unit_test(test_cluster_keeps_its_promises_through_chance),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

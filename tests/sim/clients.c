@@ -1,6 +1,7 @@
 #include "base/assert.h"
 #include "base/list.h"
 #include "base/minmax.h"
+#include "server/state/conf_state.h"
 #include "server/state/kv_request.h"
 #include "storage/mvcc.h"
 #include "tests/sim/cluster_private.h"
@@ -104,6 +105,54 @@ struct operation *cluster_read(struct cluster *cluster, uint32_t member)
     operation->read =
         (struct read_request){.request.deadline_ns = operation->deadline_ns, .ready = read_ready};
     loops_read(cluster->members[member].loops, &operation->read);
+    return operation;
+}
+
+static void change_done(struct conf_proposal *proposal, enum api_error error)
+{
+    end_operation(CONTAINER_OF(proposal, struct operation, change), error);
+}
+
+static struct operation *change(struct cluster *cluster, uint32_t through, uint64_t id,
+                                struct raft_payload *payload)
+{
+    struct operation *operation = operation_new(cluster, through);
+    assert_non_null(payload);
+    operation->change = (struct conf_proposal){.request.deadline_ns = cluster->now_ns + DEADLINE_NS,
+                                               .id = id,
+                                               .payload = payload,
+                                               .done = change_done};
+    loops_propose_conf_change(cluster->members[through].loops, &operation->change);
+    return operation;
+}
+
+struct operation *cluster_add(struct cluster *cluster, uint32_t through, uint32_t member)
+{
+    uint64_t id = loops_next_id(cluster->members[through].loops);
+    return change(cluster, through, id, cluster_founding_change(&cluster->members[member], id));
+}
+
+struct operation *cluster_remove(struct cluster *cluster, uint32_t through, uint32_t member)
+{
+    uint64_t id = loops_next_id(cluster->members[through].loops);
+    const struct member_change removal = {
+        .id = id, .type = MEMBER_CHANGE_REMOVE_NODE, .node_id = cluster->members[member].id};
+    return change(cluster, through, id, member_change_payload(&removal));
+}
+
+static void transfer_done(struct transfer_request *transfer, enum api_error error)
+{
+    end_operation(CONTAINER_OF(transfer, struct operation, transfer), error);
+}
+
+struct operation *cluster_hand_over(struct cluster *cluster, uint32_t from, uint32_t to)
+{
+    struct operation *operation = operation_new(cluster, from);
+    operation->transfer =
+        (struct transfer_request){.request.deadline_ns = cluster->now_ns + DEADLINE_NS,
+                                  .target = cluster->members[to].id,
+                                  .done = transfer_done};
+    loops_transfer_leadership(cluster->members[from].loops, &operation->transfer);
     return operation;
 }
 

@@ -3,6 +3,7 @@
 #include "base/hash.h"
 #include "base/lock.h"
 #include "base/minmax.h"
+#include "server/loops/start.h"
 #include "server/state/conf_state.h"
 #include "server/state/kv_request.h"
 #include "server/state/machine.h"
@@ -17,8 +18,6 @@
 #define LOG_DIR "/wal"
 #define TICK_NS (100 * NS_PER_MS)
 #define ELECTION_TICKS 10U
-#define READ_BATCH_ENTRIES 512U
-#define ENTRIES_MAX 65536U
 #define PER_MILLION 1000000
 #define STOP_NS (2 * NS_PER_S) /* an orderly stop waits no longer for what is open */
 
@@ -122,14 +121,16 @@ static void wake_preparer(void *context)
 
 /* ---- making a member ---- */
 
-static struct raft_payload *founding_change(const struct cluster_member *m)
+struct raft_payload *cluster_founding_change(const struct cluster_member *m, uint64_t id)
 {
     char json[160];
     int len = snprintf(json, sizeof(json),
                        "{\"id\":%llu,\"peerURLs\":[\"http://m%u:2380\"],\"name\":\"m%u\"}",
                        (unsigned long long)m->id, m->number, m->number);
-    const struct member_change change = {
-        .type = MEMBER_CHANGE_ADD_NODE, .node_id = m->id, .context = slice_make(json, (size_t)len)};
+    const struct member_change change = {.id = id,
+                                         .type = MEMBER_CHANGE_ADD_NODE,
+                                         .node_id = m->id,
+                                         .context = slice_make(json, (size_t)len)};
     struct raft_payload *payload = member_change_payload(&change);
     assert_non_null(payload);
     return payload;
@@ -165,10 +166,11 @@ static void make_log(struct cluster_member *m, uint32_t founders)
     struct raft_entry entries[CLUSTER_MEMBERS_MAX];
     assert_true(open_wal(m, /* create= */ true, (struct raft_log_id){0}, &recovered));
     for (uint32_t i = 0; i < founders; i++)
-        entries[i] = (struct raft_entry){.term = 1,
-                                         .index = i + 1,
-                                         .type = RAFT_ENTRY_CONF_CHANGE,
-                                         .payload = founding_change(&m->cluster->members[i])};
+        entries[i] =
+            (struct raft_entry){.term = 1,
+                                .index = i + 1,
+                                .type = RAFT_ENTRY_CONF_CHANGE,
+                                .payload = cluster_founding_change(&m->cluster->members[i], 0)};
     const struct raft_hard_state hard_state = {.term = 1, .commit = founders};
     const struct wal_append append = {
         .entries = entries, .entries_count = founders, .hard_state = &hard_state};
@@ -186,81 +188,56 @@ static const struct backend_ops *backend_of(const struct cluster *cluster)
     return cluster->options.backend == NULL ? backend_mem() : cluster->options.backend;
 }
 
+/* ---- snapshots ---- */
+
+static void store_path(void *context, raft_index index, char *out, size_t out_bytes)
+{
+    const struct cluster_member *m = context;
+    const char *dir = m->cluster->options.backend_dir;
+    snprintf(out, out_bytes, "%s%ssim-%u-%llu%s", dir == NULL ? "" : dir, dir == NULL ? "" : "/",
+             m->number, (unsigned long long)index, backend_of(m->cluster)->suffix);
+}
+
+static enum status store_chosen(void *context, const char *path)
+{
+    struct cluster_member *m = context;
+    snprintf(m->store_path, sizeof(m->store_path), "%s", path);
+    m->installs_count++;
+    return ST_OK;
+}
+
+static void snapshot_failed(void *context, raft_index index, enum status st, const char *why)
+{
+    const struct cluster_member *m = context;
+    fail_msg("seed %u: member %u cannot load the snapshot of entry %u: %s: %s",
+             (unsigned)m->cluster->options.seed, m->number, (unsigned)index, status_str(st), why);
+}
+
+/* ---- opening ---- */
+
 static void open_store(struct cluster_member *m)
 {
-    const struct store_options store = {.backend = backend_of(m->cluster),
-                                        .backend_options = {.path = m->store_path,
-                                                            .life_id = m->life_id,
-                                                            .map_bytes_max = 1 << 30,
-                                                            .create = true},
-                                        .lock = m->lock,
-                                        .clock = &m->clock,
-                                        .readers_count = 2,
-                                        .wake_writer = wake_writer,
-                                        .wake_apply = wake_applier,
-                                        .wake_context = m};
-    assert_int_equal(store_open(&store, &m->store), ST_OK);
-    const struct mvcc_options mvcc = {
-        .store = m->store, .lock = m->lock, .life_id = m->life_id, .readers_count = 2};
-    assert_int_equal(mvcc_open(&mvcc, &m->mvcc), ST_OK);
+    m->store_options = (struct store_options){.backend = backend_of(m->cluster),
+                                              .backend_options = {.path = m->store_path,
+                                                                  .life_id = m->life_id,
+                                                                  .map_bytes_max = 1 << 30,
+                                                                  .create = true},
+                                              .lock = m->lock,
+                                              .clock = &m->clock,
+                                              .readers_count = 2 + LOOPS_SNAPSHOT_SLOTS,
+                                              .wake_writer = wake_writer,
+                                              .wake_apply = wake_applier,
+                                              .wake_context = m};
+    assert_int_equal(store_open(&m->store_options, &m->store), ST_OK);
+    m->mvcc_options = (struct mvcc_options){.store = m->store,
+                                            .lock = m->lock,
+                                            .life_id = m->life_id,
+                                            .readers_count = m->store_options.readers_count};
+    assert_int_equal(mvcc_open(&m->mvcc_options, &m->mvcc), ST_OK);
     mvcc_set_event_sink(m->mvcc, cluster_check_event, m);
     const struct machine_options machine = {
         .store = m->store, .mvcc = m->mvcc, .cluster_id = 1, .member_id = m->id};
     assert_int_equal(machine_open(&machine, &m->machine), ST_OK);
-}
-
-static uint32_t read_log(struct cluster_member *m, const struct wal_recovered *recovered,
-                         struct raft_entry *entries)
-{
-    uint32_t count = 0;
-    for (raft_index next = recovered->first_index; next <= recovered->last_index;) {
-        uint32_t got = 0;
-        assert_true(recovered->last_index - next < ENTRIES_MAX - count);
-        assert_int_equal(
-            wal_read(m->wal, next, recovered->last_index, 1 << 20, entries + count, &got), ST_OK);
-        count += got;
-        next += got;
-    }
-    return count;
-}
-
-static void open_raft(struct cluster_member *m, const struct wal_recovered *recovered,
-                      const struct store_mark *mark)
-{
-    struct raft_entry *entries = calloc(ENTRIES_MAX, sizeof(*entries));
-    assert_non_null(entries);
-    struct raft_start start = {
-        .hard_state = recovered->hard_state, .entries = entries, .applied = mark->index};
-    assert_int_equal(conf_state_decode(mark->conf_state, &start.conf_state), ST_OK);
-    uint32_t count = start.entries_count = read_log(m, recovered, entries);
-    cluster_check_recovered(m, recovered, entries, count);
-    if (recovered->first_index > 1 && count > 0) {
-        start.before_first = (struct raft_log_id){entries[0].index, entries[0].term};
-        start.entries++;
-        start.entries_count--;
-    }
-    uint32_t window = m->cluster->options.window_entries_max;
-    const struct raft_config config = {.id = m->id,
-                                       .election_ticks = ELECTION_TICKS,
-                                       .heartbeat_ticks = 1,
-                                       .message_bytes_max = 16 << 10,
-                                       .inflight_messages_max = 64,
-                                       .inflight_bytes_max = 1 << 20,
-                                       .apply_bytes_max = 1 << 20,
-                                       .window_entries_max = window == 0 ? 100 : window,
-                                       .window_bytes_max = 1 << 20,
-                                       .stall_ticks_max = 5 * ELECTION_TICKS,
-                                       .stall_bytes_max = 32 << 20,
-                                       .follower_bytes_max = 64 << 20,
-                                       .check_quorum = true,
-                                       .pre_vote = true,
-                                       .step_down_on_removal = true,
-                                       .apply_unstable = true,
-                                       .rng = &m->rng};
-    assert_int_equal(raft_new(&config, &start, &m->raft), ST_OK);
-    for (uint32_t i = 0; i < count; i++)
-        raft_payload_unref(entries[i].payload);
-    free(entries);
 }
 
 static void close_store(struct cluster_member *m)
@@ -270,19 +247,65 @@ static void close_store(struct cluster_member *m)
     store_close(m->store);
 }
 
+/* The log has the last word about which store it is. False: the disk has no room. */
+static bool open_state(struct cluster_member *m, struct wal_recovered *recovered,
+                       struct store_mark *out)
+{
+    open_store(m);
+    *out = store_opened_at(m->store);
+    if (!open_wal(m, /* create= */ false, (struct raft_log_id){out->index, out->term}, recovered)) {
+        close_store(m);
+        return false;
+    }
+    if (!loops_start_is_behind(recovered, out))
+        return true;
+    close_store(m);
+    assert_int_equal(backend_of(m->cluster)->remove(m->store_path), ST_OK);
+    store_path(m, recovered->snapshot.last.index, m->store_path, sizeof(m->store_path));
+    open_store(m);
+    *out = store_opened_at(m->store);
+    assert_int_equal(out->index, recovered->snapshot.last.index);
+    return true;
+}
+
+static void open_raft(struct cluster_member *m, const struct wal_recovered *recovered,
+                      const struct store_mark *mark)
+{
+    uint32_t window = m->cluster->options.window_entries_max;
+    window = window == 0 ? 100 : window;
+    struct loops_start start;
+    assert_int_equal(loops_start_init(&start, m->wal, recovered, mark, window), ST_OK);
+    cluster_check_recovered(m, recovered, start.entries, start.count);
+    const struct raft_config config = {.id = m->id,
+                                       .election_ticks = ELECTION_TICKS,
+                                       .heartbeat_ticks = 1,
+                                       .message_bytes_max = 16 << 10,
+                                       .inflight_messages_max = 64,
+                                       .inflight_bytes_max = 1 << 20,
+                                       .apply_bytes_max = 1 << 20,
+                                       .window_entries_max = window,
+                                       .window_bytes_max = 1 << 20,
+                                       .stall_ticks_max = 5 * ELECTION_TICKS,
+                                       .stall_bytes_max = 32 << 20,
+                                       .follower_bytes_max = 64 << 20,
+                                       .check_quorum = true,
+                                       .pre_vote = true,
+                                       .step_down_on_removal = true,
+                                       .apply_unstable = true,
+                                       .rng = &m->rng};
+    assert_int_equal(raft_new(&config, &start.start, &m->raft), ST_OK);
+    loops_start_deinit(&start);
+}
+
 bool cluster_try_start(struct cluster *cluster, uint32_t member)
 {
     struct cluster_member *m = &cluster->members[member];
     assert_true(m->exists && !m->running);
     fake_disk_set_auto(m->disk, true); /* starting waits for the disk */
-    open_store(m);
-    struct store_mark mark = store_opened_at(m->store);
     struct wal_recovered recovered;
-    if (!open_wal(m, /* create= */ false, (struct raft_log_id){mark.index, mark.term},
-                  &recovered)) {
-        close_store(m);
+    struct store_mark mark;
+    if (!open_state(m, &recovered, &mark))
         return false;
-    }
     open_raft(m, &recovered, &mark);
     const struct loops_options options = {.clock = &m->clock,
                                           .raft = m->raft,
@@ -297,6 +320,13 @@ bool cluster_try_start(struct cluster *cluster, uint32_t member)
                                           .tick_ns = TICK_NS,
                                           .readers_count = 1,
                                           .reader_slot_first = 1,
+                                          .snapshot_slot_first = 2,
+                                          .snapshots = {.disk = fake_disk_base(m->disk),
+                                                        .store = &m->store_options,
+                                                        .mvcc = &m->mvcc_options,
+                                                        .store_path = store_path,
+                                                        .store_chosen = store_chosen,
+                                                        .failed = snapshot_failed},
                                           .election_ticks = ELECTION_TICKS,
                                           .waves = true,
                                           .wake = member_wake,
@@ -451,11 +481,16 @@ static void deliver(void *context, uint32_t to, struct peer_message *message, st
 {
     struct cluster *cluster = context;
     struct cluster_member *m = &cluster->members[to];
-    (void)snapshot;
     cluster_note(cluster, message->message.index ^ (uint64_t)message->message.type << 56);
     if (!m->running || is_refused(cluster, m, message->message.from)) {
         message->release(message);
         return;
+    }
+    if (message->message.type == RAFT_MSG_SNAP) { /* received whole, and synced */
+        char path[32];
+        snprintf(path, sizeof(path), "/snap-%llu", (unsigned long long)++m->snapshots_received);
+        fake_disk_put(m->disk, path, snapshot);
+        message->snapshot_path = strdup(path);
     }
     message->node.next = NULL;
     loops_receive(m->loops, message);

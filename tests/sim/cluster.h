@@ -16,7 +16,7 @@
 #include <stdint.h>
 
 #define CLUSTER_MEMBERS_MAX NETWORK_MEMBERS_MAX
-#define CLUSTER_ACTORS 5U /* up to one reader */
+#define CLUSTER_ACTORS (ACTOR_READER_FIRST + 1U) /* with one reader */
 
 struct cluster_options {
     uint64_t seed;
@@ -41,6 +41,8 @@ struct operation {
     uint64_t deadline_ns, life; /* by the member's clock; its life */
     struct proposal put;
     struct read_request read;
+    struct conf_proposal change;
+    struct transfer_request transfer;
     struct operation *next; /* older */
 };
 
@@ -74,7 +76,10 @@ struct cluster_member {
     struct raft *raft;
     struct loops *loops;
     struct rng rng;
+    struct store_options store_options;
+    struct mvcc_options mvcc_options;
     char store_path[128];
+    uint64_t snapshots_received, installs_count;
     uint64_t life_id;
     struct cluster_clock time;
     struct cluster_promises promises;
@@ -180,6 +185,11 @@ void cluster_wait_for_leader(struct cluster *cluster);
 struct operation *cluster_put(struct cluster *cluster, uint32_t member);
 /* A linearizable read of all keys: it must see every put that was acknowledged before it began. */
 struct operation *cluster_read(struct cluster *cluster, uint32_t member);
+/* By a client of this member: adds `member` as a voter, or removes it. */
+struct operation *cluster_add(struct cluster *cluster, uint32_t through, uint32_t member);
+struct operation *cluster_remove(struct cluster *cluster, uint32_t through, uint32_t member);
+/* Hands leadership from this member to another. */
+struct operation *cluster_hand_over(struct cluster *cluster, uint32_t from, uint32_t to);
 bool cluster_is_done(struct cluster *cluster, void *operation); /* for cluster_until() */
 
 /* The test fails: prints the seed and what is wrong. */

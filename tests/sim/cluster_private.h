@@ -19,6 +19,8 @@ void cluster_check_message(struct cluster_member *member, const struct raft_mess
 void cluster_check_event(void *context, struct revision revision, bool tombstone,
                          struct slice record);
 void cluster_free_history(struct cluster_history *history);
+/* ConfChange{AddNode} of this member, as founding members have it in their logs. Owned. */
+struct raft_payload *cluster_founding_change(const struct cluster_member *member, uint64_t id);
 
 /* ---- clients.c ---- */
 void cluster_free_operations(struct cluster *cluster);
