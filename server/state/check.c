@@ -75,6 +75,8 @@ static enum api_error check_txn_shape(const struct kv_txn *txn)
 enum api_error check_txn(const struct kv_txn *txn, struct arena *scratch)
 {
     enum api_error error = check_txn_shape(txn);
+    if (error == API_OK && txn->passed_over)
+        error = API_TOO_MANY_OPS;
     if (error == API_OK)
         error = check_overlap(&txn->success, scratch);
     if (error == API_OK)

@@ -115,7 +115,7 @@ static enum status decode_compare(struct slice in, struct kv_compare *out)
 struct txn_decoder {
     struct arena *arena;
     uint32_t depth;
-    bool over_limit; /* something was passed over, even if what holds it did not count in the end */
+    bool passed_over;
 };
 
 static enum status decode_txn(struct txn_decoder *decoder, struct slice message, uint32_t ops_max,
@@ -216,7 +216,7 @@ static enum status decode_txn(struct txn_decoder *decoder, struct slice message,
     uint32_t ops = max_u32(out->compares_count, max_u32(out->success.count, out->failure.count));
     if (ops > ops_max || decoder->depth == TXN_DEPTH_MAX) {
         *out = (struct kv_txn){.over_limit = true};
-        decoder->over_limit = true;
+        decoder->passed_over = true;
         return ST_OK;
     }
     out->compares = ARENA_ARRAY(decoder->arena, struct kv_compare, out->compares_count);
@@ -237,22 +237,8 @@ enum status kv_txn_decode(struct slice message, uint32_t ops_max, struct arena *
     enum status st = decode_txn(&decoder, message, ops_max, out);
     /* An operation may be given twice, and the last one counts. What was passed over in the first
      * nobody has looked at: every member would decode it when it is applied. */
-    out->over_limit = out->over_limit || (st == ST_OK && decoder.over_limit);
+    out->passed_over = decoder.passed_over;
     return st;
-}
-
-static bool any_over_limit(const struct kv_ops *ops)
-{
-    for (uint32_t i = 0; i < ops->count; i++) {
-        if (ops->items[i].kind == KV_OP_TXN && kv_txn_is_over_limit(ops->items[i].txn))
-            return true;
-    }
-    return false;
-}
-
-bool kv_txn_is_over_limit(const struct kv_txn *txn)
-{
-    return txn->over_limit || any_over_limit(&txn->success) || any_over_limit(&txn->failure);
 }
 
 static bool all_ranges(const struct kv_ops *ops, bool serializable_only)

@@ -81,6 +81,9 @@ struct kv_txn {
     /* It has more operations than it may, or lies deeper than TXN_DEPTH_MAX: it is not decoded
      * further and must not be run. */
     bool over_limit;
+    /* Of the outermost: somewhere within it one was over the limit, even if in the end that one did
+     * not count. */
+    bool passed_over;
     bool succeeded; /* set when the compares are evaluated */
 };
 
@@ -94,8 +97,6 @@ CHECKED enum status kv_compact_decode(struct slice message, struct kv_compact *o
 CHECKED enum status kv_txn_decode(struct slice message, uint32_t ops_max, struct arena *arena,
                                   struct kv_txn *out);
 
-/* Whether it or a txn within it is over_limit. */
-bool kv_txn_is_over_limit(const struct kv_txn *txn);
 /* Only ranges in both branches: no entry is needed. */
 bool kv_txn_is_read_only(const struct kv_txn *txn);
 /* All of them serializable (also when there is none). */

@@ -77,7 +77,7 @@ enum status apply_txn(struct application *a, struct slice body)
     enum status st = kv_txn_decode(body, UINT32_MAX, &a->machine->scratch, &txn);
     if (st == ST_TOO_BIG)
         return ST_NO_MEMORY;
-    if (st == ST_OK && kv_txn_is_over_limit(&txn))
+    if (st == ST_OK && txn.passed_over)
         st = ST_UNSUPPORTED;
     /* By what it might put, in either branch; a put in a txn within it gets through, as in etcd. */
     if (st == ST_OK && machine_has_alarm(a->machine, ALARM_NOSPACE) && txn_cost(&txn) > 0) {

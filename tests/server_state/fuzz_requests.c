@@ -68,7 +68,7 @@ static void fuzz_txn(struct slice message, struct arena *arena, uint32_t ops_max
     (void)kv_txn_is_read_only(&txn);
     (void)kv_txn_is_serializable(&txn);
     (void)txn_cost(&txn);
-    bool over_limit = kv_txn_is_over_limit(&txn);
+    bool over_limit = txn.passed_over;
     enum api_error error = check_txn(&txn, arena);
     ASSERT(!over_limit || error != API_OK);
     if (error != API_OK)

@@ -108,7 +108,9 @@ static void test_txn_is_checked_in_etcds_order(void **state)
     assert_int_equal(check_encoded(arena, &txn, 128), API_KEY_EMPTY); /* the compare's */
     compare.key = SLICE("k");
     assert_int_equal(check_encoded(arena, &txn, 128), API_KEY_NOT_FOUND); /* the empty operation */
+    assert_int_equal(check_encoded(arena, &txn, 3), API_KEY_NOT_FOUND);   /* before it is counted */
     txn.success.items[0] = op_get(arena, "x");
+    assert_int_equal(check_encoded(arena, &txn, 3), API_TOO_MANY_OPS);
     assert_int_equal(check_encoded(arena, &txn, 128), API_KEY_EMPTY); /* the nested range's */
     txn.failure.count = 0;
     assert_int_equal(check_encoded(arena, &txn, 128), API_DUPLICATE_KEY);

@@ -223,9 +223,9 @@ static void test_txn_decode_survives_any_nesting(void **state)
         struct kv_txn txn;
         struct slice bytes = encode_nested(*state, depths[i]);
         assert_int_equal(kv_txn_decode(bytes, 128, *state, &txn), ST_OK);
-        assert_int_equal(kv_txn_is_over_limit(&txn), depths[i] > 128);
+        assert_int_equal(txn.passed_over, depths[i] > 128);
         assert_int_equal(kv_txn_decode(bytes, UINT32_MAX, *state, &txn), ST_OK);
-        assert_int_equal(kv_txn_is_over_limit(&txn), depths[i] >= TXN_DEPTH_MAX);
+        assert_int_equal(txn.passed_over, depths[i] >= TXN_DEPTH_MAX);
         arena_reset(*state);
     }
 }
@@ -258,7 +258,7 @@ static void test_txn_keeps_in_mind_what_it_passed_over(void **state)
     struct kv_txn txn;
     assert_int_equal(kv_txn_decode(bytes, 2, *state, &txn), ST_INVALID);
     assert_int_equal(kv_txn_decode(bytes, 1, *state, &txn), ST_OK);
-    assert_true(kv_txn_is_over_limit(&txn));
+    assert_true(txn.passed_over);
 }
 
 static void test_txn_is_read_only_and_serializable_by_its_ranges(void **state)
