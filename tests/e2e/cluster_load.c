@@ -32,7 +32,7 @@
 #define RETRY_MS 20U /* a client whose call failed waits so long */
 #define GAP_MS 100U  /* gaps from here on are listed */
 #define GAPS_MAX 200U
-#define LAST_READ_TRIES 100U
+#define LAST_READ_TRIES 1000U
 #define REASONS_MAX 12U
 
 enum kind { PUT, DELETE, PAIR, COMPARE_PUT, GET, GET_PAIR, KINDS_COUNT };

@@ -237,6 +237,8 @@ class Checks:
         return self.check(got == expected, f"{what}: got {got!r}, expected {expected!r}")
 
     def done(self):
-        """Ends the driver."""
+        """Ends the driver. What failed is said again where a log that was cut still has it."""
+        for what in self.failures:
+            print(f"FAILED: {what}")
         print(f"{self.count} checks, {len(self.failures)} failed")
         sys.exit(1 if self.failures else 0)
