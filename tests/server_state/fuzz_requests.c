@@ -68,9 +68,8 @@ static void fuzz_txn(struct slice message, struct arena *arena, uint32_t ops_max
     (void)kv_txn_is_read_only(&txn);
     (void)kv_txn_is_serializable(&txn);
     (void)txn_cost(&txn);
-    bool over_limit = txn.passed_over;
     enum api_error error = check_txn(&txn, arena);
-    ASSERT(!over_limit || error != API_OK);
+    ASSERT(!txn.passed_over || error != API_OK);
     if (error != API_OK)
         return;
     Etcdserverpb__TxnRequest *other =

@@ -3,6 +3,7 @@
 
 #include "base/bytes.h"
 #include "proto/internal.pb-c.h"
+#include "server/state/check.h"
 #include "server/state/limits.h"
 #include "tests/server_state/messages.h"
 
@@ -216,6 +217,13 @@ static void test_request_op_takes_the_last_of_its_oneof(void **state)
     assert_slice(txn.success.items[0].range->key, SLICE("b"));
 }
 
+static bool innermost_is_over_limit(const struct kv_txn *txn)
+{
+    while (txn->success.count > 0 && txn->success.items[0].kind == KV_OP_TXN)
+        txn = txn->success.items[0].txn;
+    return txn->over_limit;
+}
+
 static void test_txn_decode_survives_any_nesting(void **state)
 {
     static const uint32_t depths[] = {1, 127, 128, 129, TXN_DEPTH_MAX, 10000, 100000};
@@ -224,8 +232,10 @@ static void test_txn_decode_survives_any_nesting(void **state)
         struct slice bytes = encode_nested(*state, depths[i]);
         assert_int_equal(kv_txn_decode(bytes, 128, *state, &txn), ST_OK);
         assert_int_equal(txn.passed_over, depths[i] > 128);
+        assert_int_equal(innermost_is_over_limit(&txn), depths[i] > 128);
         assert_int_equal(kv_txn_decode(bytes, UINT32_MAX, *state, &txn), ST_OK);
         assert_int_equal(txn.passed_over, depths[i] >= TXN_DEPTH_MAX);
+        assert_int_equal(innermost_is_over_limit(&txn), depths[i] >= TXN_DEPTH_MAX);
         arena_reset(*state);
     }
 }
@@ -259,6 +269,8 @@ static void test_txn_keeps_in_mind_what_it_passed_over(void **state)
     assert_int_equal(kv_txn_decode(bytes, 2, *state, &txn), ST_INVALID);
     assert_int_equal(kv_txn_decode(bytes, 1, *state, &txn), ST_OK);
     assert_true(txn.passed_over);
+    assert_false(innermost_is_over_limit(&txn)); /* the one that counts is fine */
+    assert_int_equal(check_txn(&txn, *state), API_TOO_MANY_OPS);
 }
 
 static void test_txn_is_read_only_and_serializable_by_its_ranges(void **state)
