@@ -192,10 +192,12 @@ static const struct backend_ops *backend_of(const struct cluster *cluster)
 
 static void store_path(void *context, raft_index index, char *out, size_t out_bytes)
 {
-    const struct cluster_member *m = context;
+    struct cluster_member *m = context;
     const char *dir = m->cluster->options.backend_dir;
-    snprintf(out, out_bytes, "%s%ssim-%u-%llu%s", dir == NULL ? "" : dir, dir == NULL ? "" : "/",
-             m->number, (unsigned long long)index, backend_of(m->cluster)->suffix);
+    snprintf(m->made_path, sizeof(m->made_path), "%s%ssim-%u-%llu%s", dir == NULL ? "" : dir,
+             dir == NULL ? "" : "/", m->number, (unsigned long long)index,
+             backend_of(m->cluster)->suffix);
+    snprintf(out, out_bytes, "%s", m->made_path);
 }
 
 static enum status store_chosen(void *context, const char *path)
@@ -209,6 +211,8 @@ static enum status store_chosen(void *context, const char *path)
 static void snapshot_failed(void *context, raft_index index, enum status st, const char *why)
 {
     const struct cluster_member *m = context;
+    if (m->may_fail)
+        return;
     fail_msg("seed %u: member %u cannot load the snapshot of entry %u: %s: %s",
              (unsigned)m->cluster->options.seed, m->number, (unsigned)index, status_str(st), why);
 }
@@ -401,8 +405,11 @@ void cluster_crash(struct cluster *cluster, uint32_t member)
     assert_true(m->running);
     fake_disk_power_cut(m->disk);
     stop_member(m);
-    if (cluster->options.backend == NULL)
+    if (cluster->options.backend == NULL) {
         backend_mem_power_cut(m->store_path, rng_next(&cluster->rng));
+        if (m->made_path[0] != '\0' && strcmp(m->made_path, m->store_path) != 0)
+            backend_mem_power_cut(m->made_path, rng_next(&cluster->rng));
+    }
     cluster_note(cluster, member);
 }
 

@@ -79,6 +79,7 @@ struct cluster_member {
     struct store_options store_options;
     struct mvcc_options mvcc_options;
     char store_path[128];
+    char made_path[128]; /* of the newest store made of a snapshot; it may not be in use */
     uint64_t snapshots_received, installs_count;
     uint64_t life_id;
     struct cluster_clock time;
