@@ -15,9 +15,11 @@
 /* One ready batch on its way: to the log and to apply. The consensus actor makes it and, when both
  * are done with it, releases it; in between the applier only reads it. */
 struct work {
-    struct inbox_node node;     /* in the applier's inbox, then in consensus' applied inbox */
-    struct list_node appending; /* consensus: among the works the log has not finished */
-    struct raft_ready *ready;
+    struct inbox_node node;         /* in the applier's inbox, then in consensus' applied inbox */
+    struct list_node appending;     /* consensus: among the works the log has not finished */
+    struct raft_ready *ready;       /* NULL once only the log has to finish */
+    struct raft_message *responses; /* owned copies: what then is left of ready */
+    uint32_t responses_count;
     struct request **waiting; /* parallel to ready->apply.entries; NULL where nobody here waits */
     uint32_t waiting_count;
     struct install *install;  /* of the snapshot in ready->append, or NULL */
