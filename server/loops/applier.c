@@ -257,12 +257,13 @@ static void take_pins(struct applier *a)
     }
 }
 
-/* What was given before a received state is applied first; nothing comes meanwhile. */
+/* What was given before a received state is applied first; no entries come meanwhile. */
 static enum status work_on(struct applier *a, uint64_t now_ns, uint32_t *budget, bool *more_out)
 {
     bool waits = false;
+    install_take(a);
     enum status st = apply_all(a, budget);
-    if (st == ST_OK && a->current == NULL && a->works == NULL && inbox_is_empty(&a->inbox))
+    if (st == ST_OK && a->current == NULL && a->works == NULL)
         st = install_step_apply(a, &waits);
     if (st != ST_OK || waits)
         return st;
@@ -270,8 +271,42 @@ static enum status work_on(struct applier *a, uint64_t now_ns, uint32_t *budget,
     return a->at_barrier ? ST_OK : upkeep(a, now_ns, more_out);
 }
 
+static void drop_work(struct applier *a, struct work *work, enum api_error error)
+{
+    for (uint32_t i = 0; work->waiting != NULL && i < work->ready->apply.entries_count; i++) {
+        if (work->waiting[i] != NULL)
+            loops_request_done(a->loops, work->waiting[i], error, SLICE_EMPTY);
+    }
+    take_reads(a, work);
+    inbox_push(&a->loops->consensus.applied, &work->node);
+}
+
+/* Nothing is applied any more: answers all that wait for it. */
+static void drop_all(struct applier *a, enum api_error error)
+{
+    if (a->current != NULL)
+        drop_work(a, a->current, error);
+    a->current = NULL;
+    for (struct work *work = next_work(a); work != NULL; work = next_work(a))
+        drop_work(a, work, error);
+    while (!list_is_empty(&a->compactions)) {
+        struct proposal *proposal =
+            CONTAINER_OF(list_pop_front(&a->compactions), struct proposal, request.waiting);
+        loops_request_done(a->loops, &proposal->request, error, SLICE_EMPTY);
+    }
+    while (!list_is_empty(&a->reads)) {
+        struct read_request *read = read_of(list_pop_front(&a->reads));
+        atomic_fetch_sub_explicit(&a->loops->reads_waiting, 1, memory_order_relaxed);
+        read->ready(read, error, /* reader= */ 0);
+    }
+}
+
 uint64_t applier_step(struct applier *a, uint64_t now_ns)
 {
+    if (atomic_load_explicit(&a->loops->quarantined, memory_order_acquire)) {
+        drop_all(a, API_STORE_CORRUPT);
+        return UINT64_MAX;
+    }
     uint32_t budget = APPLY_STEP_ENTRIES_MAX;
     bool more = false;
     enum status st = work_on(a, now_ns, &budget, &more);
@@ -291,33 +326,11 @@ uint64_t applier_step(struct applier *a, uint64_t now_ns)
                                     : min_u64(again_ns, now_ns + a->loops->options.tick_ns);
 }
 
-static void drop_work(struct applier *a, struct work *work)
-{
-    for (uint32_t i = 0; work->waiting != NULL && i < work->ready->apply.entries_count; i++) {
-        if (work->waiting[i] != NULL)
-            loops_request_done(a->loops, work->waiting[i], API_STOPPED, SLICE_EMPTY);
-    }
-    take_reads(a, work);
-    inbox_push(&a->loops->consensus.applied, &work->node);
-}
-
 void applier_deinit(struct applier *a)
 {
     for (struct inbox_node *node = inbox_take(&a->pins), *next; node != NULL; node = next) {
         next = node->next;
         snapshot_send_free(CONTAINER_OF(node, struct snapshot_send, job.node));
     }
-    if (a->current != NULL)
-        drop_work(a, a->current);
-    for (struct work *work = next_work(a); work != NULL; work = next_work(a))
-        drop_work(a, work);
-    while (!list_is_empty(&a->compactions)) {
-        struct proposal *proposal =
-            CONTAINER_OF(list_pop_front(&a->compactions), struct proposal, request.waiting);
-        loops_request_done(a->loops, &proposal->request, API_STOPPED, SLICE_EMPTY);
-    }
-    while (!list_is_empty(&a->reads)) {
-        struct read_request *read = read_of(list_pop_front(&a->reads));
-        read->ready(read, API_STOPPED, /* reader= */ 0);
-    }
+    drop_all(a, API_STOPPED);
 }

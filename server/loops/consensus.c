@@ -58,6 +58,7 @@ static void enter_quarantine(struct consensus *c)
     metrics_set(METRIC_IS_LEADER, 0);
     struct raft_status status;
     raft_get_status(c->raft, &status);
+    loops_wake(loops, ACTOR_APPLIER); /* it has calls to answer */
     if (loops->options.quarantined != NULL)
         loops->options.quarantined(loops->options.context, raft_quarantine_text(status.quarantine));
 }

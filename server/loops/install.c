@@ -215,15 +215,23 @@ static enum status end_switch(struct applier *a)
     return ST_OK;
 }
 
+void install_take(struct applier *a)
+{
+    struct inbox_node *node = a->install == NULL ? inbox_take(&a->installs) : NULL;
+    if (node == NULL)
+        return;
+    ASSERT(node->next == NULL); /* the core installs one at a time */
+    a->install = CONTAINER_OF(node, struct install, node);
+    a->switching = false;
+}
+
 enum status install_step_apply(struct applier *a, bool *waits_out)
 {
-    if (a->install == NULL) {
-        struct inbox_node *node = inbox_take(&a->installs);
-        *waits_out = node != NULL;
-        if (node == NULL)
-            return ST_OK;
-        ASSERT(node->next == NULL); /* the core installs one at a time */
-        a->install = CONTAINER_OF(node, struct install, node);
+    *waits_out = a->install != NULL;
+    if (a->install == NULL)
+        return ST_OK;
+    if (!a->switching) {
+        a->switching = true;
         atomic_store_explicit(&a->loops->adopt_wanted, a->install, memory_order_release);
         loops_wake(a->loops, ACTOR_WRITER);
     }

@@ -104,7 +104,8 @@ struct applier {
     bool at_barrier;
     struct inbox pins;            /* struct job: each wants a pin */
     struct inbox installs;        /* struct install, one at a time */
-    struct install *install;      /* apply waits while the writer switches */
+    struct install *install;      /* to be switched to when all that was given before is applied */
+    bool switching;               /* the writer is at it; apply waits */
     struct list_node reads;       /* applied index not reached yet, by index */
     struct list_node compactions; /* proposals of physical compactions, until they are done */
     uint64_t next_seal_ns;

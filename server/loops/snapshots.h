@@ -91,7 +91,9 @@ CHECKED enum status install_answer(struct consensus *c, struct install *install)
 void install_drop_unwanted(struct consensus *c);
 /* Its record is durable in the log: hands it to apply; true once it is all done. */
 bool install_is_done(struct consensus *c, struct install *install);
-/* Apply, between works: true while it has to wait. */
+/* Apply, before it looks for works: consensus gives this one after all that goes before it. */
+void install_take(struct applier *a);
+/* Apply, when those works are done: true while it has to wait. */
 CHECKED enum status install_step_apply(struct applier *a, bool *waits_out);
 /* Writer: does the switch that apply waits for. */
 CHECKED enum status install_step_writer(struct loops *loops);

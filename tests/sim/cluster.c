@@ -96,7 +96,8 @@ static void member_quarantined(void *context, const char *why)
 {
     struct cluster_member *m = context;
     m->quarantined = true;
-    cluster_fail(m->cluster, "member %u is quarantined: %s", m->number, why);
+    if (!m->may_fail)
+        cluster_fail(m->cluster, "member %u is quarantined: %s", m->number, why);
 }
 
 static void wake_consensus(void *context)
