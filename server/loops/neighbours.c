@@ -110,12 +110,16 @@ static enum status step_message(struct consensus *c, struct peer_message *messag
     return st == ST_CORRUPT ? st : ST_OK;
 }
 
-/* A proposal that was forwarded to a leader who is handing over would be lost: it waits for the
- * next one, to whom the core forwards it. */
+/* A proposal that was forwarded to a leader who is handing over, or was deposed and does not know
+ * by whom yet, would be lost: it waits for the next one, to whom the core forwards it. */
 static bool hold(struct consensus *c, struct peer_message *message, uint64_t now_ns)
 {
     const struct loops_options *options = &c->loops->options;
-    if (message->message.type != RAFT_MSG_PROP || c->transferee == 0)
+    if (message->message.type != RAFT_MSG_PROP)
+        return false;
+    struct raft_status status;
+    raft_get_status(c->raft, &status);
+    if (status.leader != 0 && status.transferee == 0)
         return false;
     if (c->held == NULL) {
         c->held_end = &c->held;
