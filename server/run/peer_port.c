@@ -21,6 +21,9 @@
 #define ANSWER_BYTES_MAX (8U << 20)
 #define QUESTION_ARENA_BYTES_MAX (64U << 10)
 #define JSON "application/json"
+/* Of one snapshot that leaves: about half of what a gigabit link carries, and what most disks read
+ * beside their work. 8 GiB take two minutes. */
+#define SNAPSHOT_BYTES_PER_S (64U << 20)
 
 struct peer_port {
     struct member *member;
@@ -242,6 +245,7 @@ enum status peer_port_new(struct member *m, struct peer_port **out)
         .listen_fds = m->options.peer_listeners,
         .listen_fds_count = m->options.peer_listeners_count,
         .election_timeout_ns = m->options.election_ms * NS_PER_MS,
+        .snapshot_bytes_per_s = SNAPSHOT_BYTES_PER_S,
         .clock = clock_real(),
         .snap_dir = m->datadir.snap,
         .owner = {.receive = receive,

@@ -137,7 +137,8 @@ static void on_request(void *context, struct peer_request *request)
 
 /* ---- nodes ---- */
 
-void node_open(struct node *node, raft_id id, uint64_t cluster_id, const char *url)
+static void open_node(struct node *node, raft_id id, uint64_t cluster_id, const char *url,
+                      uint64_t snapshot_bytes_per_s)
 {
     uint16_t port = 0;
     *node = (struct node){.id = id, .cluster_id = cluster_id, .holds = true};
@@ -159,6 +160,7 @@ void node_open(struct node *node, raft_id id, uint64_t cluster_id, const char *u
                                     .listen_fds = &node->listen_fd,
                                     .listen_fds_count = 1,
                                     .election_timeout_ns = NS_PER_S,
+                                    .snapshot_bytes_per_s = snapshot_bytes_per_s,
                                     .clock = test_clock(),
                                     .snap_dir = node->snap_dir,
                                     .owner = {.receive = on_receive,
@@ -168,6 +170,16 @@ void node_open(struct node *node, raft_id id, uint64_t cluster_id, const char *u
                                               .handle = on_request,
                                               .context = node}};
     assert_int_equal(peers_new(&options, &node->peers), ST_OK);
+}
+
+void node_open(struct node *node, raft_id id, uint64_t cluster_id, const char *url)
+{
+    open_node(node, id, cluster_id, url, /* snapshot_bytes_per_s= */ 0);
+}
+
+void node_open_limited(struct node *node, raft_id id, uint64_t snapshot_bytes_per_s)
+{
+    open_node(node, id, CLUSTER_ID, NULL, snapshot_bytes_per_s);
 }
 
 void node_start(struct node *node)

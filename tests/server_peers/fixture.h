@@ -38,6 +38,8 @@ struct node {
 int listen_anywhere(uint16_t *port_out);
 /* Listens, but is not started; the same id may be opened again at the same URL. */
 void node_open(struct node *node, raft_id id, uint64_t cluster_id, const char *url);
+/* Its snapshots leave at no more than so many bytes a second; 0: no limit. */
+void node_open_limited(struct node *node, raft_id id, uint64_t snapshot_bytes_per_s);
 void node_start(struct node *node);
 void node_close(struct node *node);
 void node_add(struct node *node, const struct node *other);

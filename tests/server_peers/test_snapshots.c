@@ -132,6 +132,29 @@ static void test_snapshot_arrives_with_its_message(void **state)
     node_close(&b);
 }
 
+/* The link and the disks are the cluster's first. */
+static void test_snapshot_leaves_no_faster_than_it_may(void **state)
+{
+    (void)state;
+    struct node a, b;
+    uint32_t closed = 0;
+    node_open_limited(&a, 1, /* snapshot_bytes_per_s= */ 8U << 20);
+    node_open(&b, 2, CLUSTER_ID, NULL);
+    node_add(&a, &b);
+    node_add(&b, &a);
+    node_start(&a);
+    node_start(&b);
+    uint64_t began_ns = now_ns();
+    send_snapshot(&a, 2, source_new(2U << 20, UINT64_MAX, &closed));
+    struct peer_message *got = node_take(&b);
+    assert_in_range(now_ns() - began_ns, 200 * NS_PER_MS, UINT64_MAX); /* 250, less one chunk */
+    check_file(got->snapshot_path, 2U << 20);
+    assert_int_equal(unlink(got->snapshot_path), 0);
+    got->release(got);
+    node_close(&a);
+    node_close(&b);
+}
+
 /* While one is on its way messages are as quick as without it. */
 static void test_snapshot_holds_no_message_up(void **state)
 {
@@ -258,6 +281,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_snapshot_arrives_with_its_message),
+        cmocka_unit_test(test_snapshot_leaves_no_faster_than_it_may),
         cmocka_unit_test(test_snapshot_holds_no_message_up),
         cmocka_unit_test(test_snapshot_can_be_tried_again),
         cmocka_unit_test(test_snapshot_to_nobody_is_reported),
