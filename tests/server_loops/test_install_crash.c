@@ -1,7 +1,8 @@
 /* A member that lags receives a snapshot, as the server does it over real files and each real
  * backend, and its process dies at every single change of a file on the way; then it dies again
  * while it starts. Whatever the moment: it starts, holds the old state whole or the new one, has
- * what it acknowledged, leaves nothing lying about, and takes the snapshot when it comes again. */
+ * what it acknowledged, leaves nothing lying about, and takes the snapshot when it comes again. So
+ * it does when any one allocation on the way fails. */
 #include "base/list.h"
 #include "server/loops/transport.h"
 #include "server/run/clock.h"
@@ -14,6 +15,7 @@
 #include "storage/dbfile/pin_source.h"
 #include "storage/dbfile/writer.h"
 #include "tests/fakes/dying.h"
+#include "tests/fakes/memory_faults.h"
 
 #include <dirent.h>
 #include <setjmp.h>
@@ -188,9 +190,10 @@ static void copy_file(const char *from, const char *to)
 /* As server/peers/ leaves it when it came whole. */
 static struct arriving *snapshot_new(const struct host *host)
 {
+    static uint32_t number;
     struct arriving *arriving = arriving_new(RAFT_MSG_SNAP, NEW_TERM);
-    snprintf(arriving->path, sizeof(arriving->path), "%s/%016x-1.part", host->member.datadir.snap,
-             NEW);
+    snprintf(arriving->path, sizeof(arriving->path), "%s/%016x-%u.part", host->member.datadir.snap,
+             NEW, number++);
     copy_file(path_in("source", "snapshot.db"), arriving->path);
     arriving->meta.last = (struct raft_log_id){NEW, NEW_TERM};
     arriving->meta.conf_state = *raft_conf_state(host->member.raft);
@@ -208,9 +211,13 @@ static uint64_t step_nothing(void *context, uint64_t now_ns)
     return UINT64_MAX;
 }
 
+static bool may_lack_memory;
+
 static void die(void *context, enum status st, const char *what)
 {
     (void)context;
+    if (may_lack_memory && st == ST_NO_MEMORY)
+        _exit(DYING_EXIT);
     fprintf(stderr, "%s: %s\n", what, status_str(st));
     _exit(1);
 }
@@ -561,6 +568,41 @@ static void receive_and_die(uint64_t at)
     _exit(0);
 }
 
+/* A leader says again what was lost for want of memory. */
+static void say_again(struct host *host)
+{
+    memory_faults_pause();
+    if (applied_of(host) < NEW)
+        loops_receive(host->member.loops, &snapshot_new(host)->message);
+    for (raft_index i = NEW + 1; i <= LAST && applied_of(host) >= NEW; i++)
+        receive_entry(host, i, NEW_TERM, i);
+    memory_faults_resume();
+}
+
+#define ENOUGH_MEMORY 4 /* how a process ends that made fewer allocations */
+#define SAY_AGAIN_STEPS 300U
+
+/* The nth allocation fails: the member ends for that reason, or goes on. */
+static void receive_without_memory(uint64_t at)
+{
+    struct host *host = host_open("run");
+    receive_heartbeat(host, OLD_LAST);
+    host_until(host, is_at_rest, OLD_LAST);
+    may_lack_memory = true;
+    memory_fail_at(at);
+    uint64_t until_ns = clock_monotonic_ns(clock_real()) + PATIENCE_NS;
+    for (uint32_t i = 0; !has_applied(host, LAST) || !has_acknowledged(host, LAST); i++) {
+        if (i % SAY_AGAIN_STEPS == 0)
+            say_again(host);
+        host_step(host);
+        CHECK(clock_monotonic_ns(clock_real()) < until_ns);
+    }
+    bool fired = memory_fault_fired();
+    memory_fail_at(0);
+    CHECK(hash_of(host) == hash_at[LAST]);
+    _exit(fired ? 0 : ENOUGH_MEMORY);
+}
+
 static void check_whole(struct host *host)
 {
     const struct member *m = &host->member;
@@ -606,8 +648,7 @@ static void start_and_die(uint64_t at)
     _exit(0);
 }
 
-/* True: it died where it was told to; false: it came to its end before. */
-static bool dies(void (*life)(uint64_t at), uint64_t at)
+static int end_of(void (*life)(uint64_t at), uint64_t at)
 {
     pid_t child = fork();
     assert_true(child >= 0);
@@ -615,11 +656,17 @@ static bool dies(void (*life)(uint64_t at), uint64_t at)
         life(at);
     int how = 0;
     assert_int_equal(waitpid(child, &how, 0), child);
-    if (!WIFEXITED(how) || (WEXITSTATUS(how) != 0 && WEXITSTATUS(how) != DYING_EXIT))
+    if (!WIFEXITED(how) || WEXITSTATUS(how) == 1)
         fail_msg("%s: change %llu: ended with %s %d", backend, (unsigned long long)at,
                  WIFEXITED(how) ? "status" : "signal",
                  WIFEXITED(how) ? WEXITSTATUS(how) : WTERMSIG(how));
-    return WEXITSTATUS(how) == DYING_EXIT;
+    return WEXITSTATUS(how);
+}
+
+/* True: it died where it was told to; false: it came to its end before. */
+static bool dies(void (*life)(uint64_t at), uint64_t at)
+{
+    return end_of(life, at) == DYING_EXIT;
 }
 
 static void prepare(const char *which)
@@ -706,6 +753,23 @@ static void test_install_survives_death_at_every_change_sqlite(void **state)
     run_backend("sqlite");
 }
 
+static void test_install_survives_every_failed_allocation(void **state)
+{
+    (void)state;
+    prepare("lmdb");
+    raft_index acknowledged = told->acknowledged;
+    uint64_t deaths = 0, at = 0;
+    for (int end = 0; end != ENOUGH_MEMORY;) {
+        begin_again(acknowledged);
+        end = end_of(receive_without_memory, ++at);
+        deaths += end == DYING_EXIT;
+        assert_false(dies(start_and_die, 0));
+    }
+    print_message("%u allocations, %u of them fatal\n", (unsigned)at, (unsigned)deaths);
+    assert_in_range(at, 50, 100000);
+    clean_up();
+}
+
 int main(void)
 {
     const char *nowhere = "/dev/null";
@@ -714,6 +778,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_install_survives_death_at_every_change_lmdb),
         cmocka_unit_test(test_install_survives_death_at_every_change_sqlite),
+        cmocka_unit_test(test_install_survives_every_failed_allocation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
