@@ -63,7 +63,7 @@ static enum status add_block(struct arena *arena, size_t wanted)
     return ST_OK;
 }
 
-static enum status take(struct arena *arena, size_t size, void **out)
+enum status arena_take(struct arena *arena, size_t size, void **out)
 {
     *out = NULL;
     if (size > arena->bytes_max)
@@ -83,7 +83,7 @@ static enum status take(struct arena *arena, size_t size, void **out)
 void *arena_alloc_raw(struct arena *arena, size_t size)
 {
     void *piece;
-    return take(arena, size, &piece) == ST_OK ? piece : NULL;
+    return arena_take(arena, size, &piece) == ST_OK ? piece : NULL;
 }
 
 void *arena_alloc(struct arena *arena, size_t size)
@@ -105,7 +105,7 @@ void *arena_alloc_array(struct arena *arena, size_t count, size_t size)
 enum status arena_copy(struct arena *arena, struct slice s, struct slice *out)
 {
     void *copy;
-    enum status st = take(arena, s.len, &copy);
+    enum status st = arena_take(arena, s.len, &copy);
     if (st != ST_OK)
         return st;
     if (s.len > 0)

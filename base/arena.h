@@ -27,6 +27,8 @@ void arena_reset(struct arena *arena);  /* drops content, keeps one block */
 void *arena_alloc(struct arena *arena, size_t size);
 /* The same without zeroing. */
 void *arena_alloc_raw(struct arena *arena, size_t size);
+/* The same, and says why not. Errors: ST_TOO_BIG (the cap), ST_NO_MEMORY. */
+CHECKED enum status arena_take(struct arena *arena, size_t size, void **out);
 /* Zeroed array; NULL also when count * size overflows. */
 void *arena_alloc_array(struct arena *arena, size_t count, size_t size);
 /* A copy of s in the arena. Errors: ST_TOO_BIG (the cap), ST_NO_MEMORY. */

@@ -157,9 +157,11 @@ enum status json_read_string(struct json_reader *r, struct slice *out)
     size_t room = (size_t)((close == NULL ? r->end : close) - r->at);
     if (room > MEMBER_TEXT_MAX * 6) /* an escape is at most six bytes for one */
         return ST_TOO_BIG;
-    uint8_t *p = arena_alloc_raw(r->arena, room + 1);
-    if (p == NULL)
-        return ST_TOO_BIG;
+    void *taken;
+    enum status taken_st = arena_take(r->arena, room + 1, &taken);
+    if (taken_st != ST_OK)
+        return taken_st;
+    uint8_t *p = taken;
     size_t len = 0;
     while (r->at < r->end && *r->at != '"') {
         uint8_t c = *r->at++;

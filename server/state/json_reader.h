@@ -28,8 +28,8 @@ bool json_take(struct json_reader *r, uint8_t c);
 bool json_take_word(struct json_reader *r, const char *word);
 bool json_is_at_end(struct json_reader *r);
 
-/* One value. Errors: ST_INVALID (not such a value), ST_TOO_BIG (MEMBER_TEXT_MAX, the arena, too
- * deep). A bool that is null stays as it was. */
+/* One value. Errors: ST_NO_MEMORY, ST_INVALID (not such a value), ST_TOO_BIG (MEMBER_TEXT_MAX, the
+ * arena, too deep). A bool that is null stays as it was. */
 CHECKED enum status json_read_u64(struct json_reader *r, uint64_t *out);
 CHECKED enum status json_read_i64(struct json_reader *r, int64_t *out);
 CHECKED enum status json_read_bool(struct json_reader *r, bool *out);

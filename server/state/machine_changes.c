@@ -123,6 +123,9 @@ static enum status examine(struct machine *machine, const struct raft_entry *ent
         out->kind = MACHINE_CHANGE_NONE;
     if (st == ST_OK)
         return ST_OK;
+    if (st == ST_NO_MEMORY)
+        return machine_fail(machine, st, "cannot apply entry %" PRIu64 ": %s", entry->index,
+                            status_str(st));
     return machine_fail(machine, ST_UNSUPPORTED,
                         "entry %" PRIu64 " (term %" PRIu64 ") holds a change of membership that "
                         "this version cannot apply; the member stops rather than leave it out",

@@ -126,9 +126,10 @@ static enum status read_strings(struct json_reader *r, const struct slice **out,
             return st;
         count++;
     }
-    struct slice *copy = ARENA_ARRAY(r->arena, struct slice, count);
-    if (copy == NULL)
-        return ST_TOO_BIG;
+    void *copy;
+    enum status st = arena_take(r->arena, count * sizeof(strings[0]), &copy);
+    if (st != ST_OK)
+        return st;
     memcpy(copy, strings, count * sizeof(strings[0]));
     *out = copy;
     *count_out = count;

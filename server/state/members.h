@@ -41,7 +41,7 @@ CHECKED enum status member_json_encode(const struct member_row *row, struct buf 
 /* {"name":"..","clientURLs":[..]} */
 CHECKED enum status member_attributes_encode(const struct member_row *row, struct buf *out);
 /* Reads both shapes; unknown keys are passed over. Arrays and texts are in arena. Errors:
- * ST_INVALID (not such JSON), ST_TOO_BIG (limits.h, the arena). */
+ * ST_INVALID (not such JSON), ST_TOO_BIG (limits.h, the arena), ST_NO_MEMORY. */
 CHECKED enum status member_json_decode(struct slice json, struct arena *arena,
                                        struct member_row *out);
 
