@@ -271,6 +271,32 @@ static enum status work_on(struct applier *a, uint64_t now_ns, uint32_t *budget,
     return a->at_barrier ? ST_OK : upkeep(a, now_ns, more_out);
 }
 
+static void expire_work(struct applier *a, struct work *work, uint64_t now_ns)
+{
+    uint32_t count = work->waiting == NULL ? 0 : work->ready->apply.entries_count;
+    for (uint32_t i = 0; i < count; i++) {
+        struct request *request = work->waiting[i];
+        if (request == NULL || !loops_gives_up(a->loops, request, now_ns))
+            continue;
+        work->waiting[i] = NULL;
+        metrics_add(METRIC_PROPOSALS_FAILED, 1);
+        loops_request_done(a->loops, request, API_TIMEOUT, SLICE_EMPTY);
+    }
+}
+
+/* Apply cannot go on: the store is full because its disk hangs, or consensus has not answered. What
+ * waits in the log happens, but nobody is left waiting for it beyond his time. */
+static void expire_works(struct applier *a, uint64_t now_ns)
+{
+    struct inbox_node **end = &a->works;
+    expire_work(a, a->current, now_ns);
+    for (; *end != NULL; end = &(*end)->next)
+        expire_work(a, CONTAINER_OF(*end, struct work, node), now_ns);
+    *end = inbox_take(&a->inbox);
+    for (; *end != NULL; end = &(*end)->next)
+        expire_work(a, CONTAINER_OF(*end, struct work, node), now_ns);
+}
+
 static void drop_work(struct applier *a, struct work *work, enum api_error error)
 {
     for (uint32_t i = 0; work->waiting != NULL && i < work->ready->apply.entries_count; i++) {
@@ -321,9 +347,11 @@ uint64_t applier_step(struct applier *a, uint64_t now_ns)
                 (int64_t)atomic_load_explicit(&a->loops->applied_index, memory_order_relaxed));
     if (more || budget == 0)
         return now_ns;
+    if (a->current != NULL)
+        expire_works(a, now_ns);
     uint64_t again_ns = a->unsealed ? a->next_seal_ns : UINT64_MAX;
-    return list_is_empty(&a->reads) ? again_ns
-                                    : min_u64(again_ns, now_ns + a->loops->options.tick_ns);
+    bool somebody_waits = a->current != NULL || !list_is_empty(&a->reads);
+    return somebody_waits ? min_u64(again_ns, now_ns + a->loops->options.tick_ns) : again_ns;
 }
 
 void applier_deinit(struct applier *a)

@@ -1,5 +1,6 @@
 /* Whole clusters in one thread, one seed each (tests/sim/cluster.h): what the loops do when there
  * are other members. */
+#include "server/loops/loops_private.h"
 #include "server/rpc/rpc.h"
 #include "tests/sim/cluster.h"
 
@@ -391,6 +392,27 @@ static void test_cluster_answers_all_calls_of_a_quarantined_member(void **state)
     }
 }
 
+/* ---- apply that cannot go on ---- */
+
+/* Calls whose entries are committed wait no longer than the others. */
+static void test_cluster_leaves_nobody_waiting_for_an_apply_that_is_held_up(void **state)
+{
+    (void)state;
+    struct cluster *cluster = three(14);
+    cluster_run(cluster, NS_PER_S);
+    struct cluster_member *m = &cluster->members[cluster_leader(cluster)];
+    struct operation *add = cluster_add(cluster, m->number, 3);
+    while (!m->loops->applier.at_barrier)
+        cluster_step(cluster, UINT64_MAX);
+    uint64_t late_ns = cluster_local_ns(m) + 8 * NS_PER_S; /* consensus does not answer */
+    loops_step(m->loops, ACTOR_APPLIER, late_ns);
+    assert_int_equal(add->state, OPERATION_FAILED);
+    assert_int_equal(add->error, API_TIMEOUT);
+    cluster_join(cluster, 3); /* the change happened all the same */
+    cluster_settle(cluster);
+    cluster_free(cluster);
+}
+
 /* ---- by chance ---- */
 
 struct chaos {
@@ -490,6 +512,7 @@ int main(void)
         cmocka_unit_test(test_cluster_brings_a_member_up_to_date_by_a_snapshot),
         cmocka_unit_test(test_cluster_grows_and_shrinks),
         cmocka_unit_test(test_cluster_answers_all_calls_of_a_quarantined_member),
+        cmocka_unit_test(test_cluster_leaves_nobody_waiting_for_an_apply_that_is_held_up),
         cmocka_unit_test(test_cluster_keeps_its_promises_through_chance),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
