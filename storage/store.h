@@ -105,7 +105,7 @@ enum status store_health(const struct store *store);
 CHECKED enum status store_writer_step(struct store *store, bool *worked_out);
 /* Monotonic time at which a step is due even if nobody wakes the writer (deletions wait for their
  * turn, a full disk is tried again); UINT64_MAX: none. Writer. */
-uint64_t store_writer_deadline_ns(const struct store *store);
+uint64_t store_writer_deadline_ns(struct store *store);
 /* Flushes so that durable index == committed index (clean stop, snapshots, log release). */
 CHECKED enum status store_writer_flush(struct store *store);
 /* Index of the newest mark that surely survives a power cut: the log below it may go. Any thread.

@@ -395,13 +395,15 @@ enum status store_writer_step(struct store *store, bool *worked_out)
     return st;
 }
 
-uint64_t store_writer_deadline_ns(const struct store *store)
+uint64_t store_writer_deadline_ns(struct store *store)
 {
     if (status_is_fatal(store_health(store)))
         return NEVER;
     if (store->retry)
         return store->last_commit_ns + RETRY_NS;
-    if (store_forget_pending_count(store) == 0 ||
+    /* Those of a generation that is not committed yet wait for its commit, not for a time. */
+    const struct forget_batch *first = forget_after(store, NULL);
+    if (first == NULL || first->generation > store->committed_generation ||
         atomic_load_explicit(&store->pins_count, memory_order_relaxed) > 0)
         return NEVER;
     return store->last_commit_ns +
