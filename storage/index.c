@@ -9,7 +9,7 @@ enum status index_new(struct index **out)
     struct index *index = calloc(1, sizeof(*index));
     if (index == NULL)
         return ST_NO_MEMORY;
-    history_init(&index->history);
+    index_history_init(&index->history);
     index->root = tree_new_leaf(index);
     if (index->root == NULL) {
         free(index);
@@ -24,7 +24,7 @@ void index_free(struct index *index)
     if (index == NULL)
         return;
     tree_free(index->root);
-    history_deinit(&index->history);
+    index_history_deinit(&index->history);
     free(index);
 }
 
@@ -53,7 +53,8 @@ bool index_revision_at(const struct index *index, const struct index_record *rec
         return !record->tombstone;
     }
     struct history_entry entry;
-    if (!history_get(&index->history, history_find(&index->history, record->previous, at), &entry))
+    if (!index_history_get(&index->history,
+                           index_history_find(&index->history, record->previous, at), &entry))
         return false;
     *out = entry.revision;
     return !entry.tombstone;
@@ -138,7 +139,7 @@ enum status index_prepare(struct index *index, struct slice key, struct revision
     if (key.len == 0 || key.len > UINT32_MAX || revision.main < 0 ||
         revision.main > INDEX_MAIN_MAX || revision.sub < 0 || revision.sub > INDEX_SUB_MAX)
         return ST_CORRUPT;
-    enum status st = history_reserve(&index->history);
+    enum status st = index_history_reserve(&index->history);
     if (st != ST_OK)
         return st;
     st = tree_descend_for_insert(index, key, &out->path, &out->known);
@@ -155,7 +156,7 @@ enum status index_prepare(struct index *index, struct slice key, struct revision
         if (revision_cmp(revision, out->before.newest) <= 0)
             return ST_CORRUPT;
         out->was_live = !out->before.tombstone;
-        out->after.previous = history_end(&index->history);
+        out->after.previous = index_history_end(&index->history);
     }
     out->packed = malloc(index_record_size(&out->after));
     if (out->packed == NULL)
@@ -171,10 +172,10 @@ static void supersede(struct index *index, const struct index_change *change)
                                   .tombstone = before->tombstone,
                                   .superseded_by = change->after.newest.main,
                                   .previous = before->previous};
-    uint64_t position = history_append(&index->history, &entry);
+    uint64_t position = index_history_append(&index->history, &entry);
     ASSERT(position == change->after.previous);
     if (before->tombstone)
-        history_forget_record(&index->history, before->newest);
+        index_history_forget_record(&index->history, before->newest);
 }
 
 void index_commit(struct index *index, struct index_change *change)
@@ -193,7 +194,7 @@ void index_commit(struct index *index, struct index_change *change)
     if (live != change->was_live)
         tree_count_live(index, &change->path, live ? 1 : -1);
     if (!live)
-        history_add_tombstone(&index->history, change->after.newest, change->packed);
+        index_history_add_tombstone(&index->history, change->after.newest, change->packed);
     change->packed = NULL;
 }
 
@@ -210,11 +211,11 @@ static size_t peek_superseded(const struct history *history, int64_t at, size_t 
 {
     size_t taken = 0;
     struct history_entry entry;
-    while (taken < max && out->position < history_end(history) &&
-           history_get(history, out->position, &entry) && entry.superseded_by <= at) {
+    while (taken < max && out->position < index_history_end(history) &&
+           index_history_get(history, out->position, &entry) && entry.superseded_by <= at) {
         if (!entry.tombstone || entry.revision.main >= at)
             dead[out->dead_count++] = (struct index_dead){entry.revision, entry.tombstone};
-        out->position = history_next(history, out->position);
+        out->position = index_history_next(history, out->position);
         taken++;
     }
     return taken;
@@ -224,11 +225,11 @@ void index_trim_peek(const struct index *index, int64_t at, size_t max, struct i
                      struct index_trim *out)
 {
     const struct history *history = &index->history;
-    *out = (struct index_trim){.position = history_first(history)};
+    *out = (struct index_trim){.position = index_history_first(history)};
     size_t taken = peek_superseded(history, at, max, dead, out);
-    size_t tombstones = history_tombstones_count(history);
+    size_t tombstones = index_history_tombstones_count(history);
     for (; taken < max && out->tombstones < tombstones; taken++) {
-        const struct history_tombstone *t = history_tombstone_at(history, out->tombstones);
+        const struct history_tombstone *t = index_history_tombstone_at(history, out->tombstones);
         if ((int64_t)t->main >= at)
             break;
         dead[out->dead_count++] =
@@ -239,7 +240,7 @@ void index_trim_peek(const struct index *index, int64_t at, size_t max, struct i
 
 bool index_trim_is_empty(const struct index *index, const struct index_trim *trim)
 {
-    return trim->position == history_first(&index->history) && trim->tombstones == 0;
+    return trim->position == index_history_first(&index->history) && trim->tombstones == 0;
 }
 
 static void remove_key(struct index *index, const uint8_t *packed)
@@ -256,13 +257,13 @@ static void remove_key(struct index *index, const uint8_t *packed)
 
 void index_trim_take(struct index *index, const struct index_trim *trim)
 {
-    history_drop_to(&index->history, trim->position);
+    index_history_drop_to(&index->history, trim->position);
     for (size_t i = 0; i < trim->tombstones; i++) {
-        const struct history_tombstone *t = history_tombstone_at(&index->history, i);
+        const struct history_tombstone *t = index_history_tombstone_at(&index->history, i);
         if (t->record != NULL)
             remove_key(index, t->record);
     }
-    history_drop_tombstones(&index->history, trim->tombstones);
+    index_history_drop_tombstones(&index->history, trim->tombstones);
 }
 
 struct history *index_history(struct index *index)
@@ -306,9 +307,10 @@ static size_t collect_tombstones(const struct index *index, int64_t trimmed,
     size_t count = 0;
     const struct history *history = &index->history;
     struct history_entry entry;
-    for (uint64_t p = history_first(history); p < history_end(history);
-         p = history_next(history, p)) {
-        if (!history_get(history, p, &entry) || !entry.tombstone || entry.revision.main < trimmed)
+    for (uint64_t p = index_history_first(history); p < index_history_end(history);
+         p = index_history_next(history, p)) {
+        if (!index_history_get(history, p, &entry) || !entry.tombstone ||
+            entry.revision.main < trimmed)
             continue;
         if (found != NULL)
             found[count] = (struct history_tombstone){.main = (uint64_t)entry.revision.main,
@@ -333,7 +335,7 @@ static size_t collect_tombstones(const struct index *index, int64_t trimmed,
 
 enum status index_load_tombstones(struct index *index, int64_t trimmed)
 {
-    ASSERT(history_tombstones_count(&index->history) == 0);
+    ASSERT(index_history_tombstones_count(&index->history) == 0);
     size_t count = collect_tombstones(index, trimmed, NULL);
     if (count == 0)
         return ST_OK;
@@ -344,11 +346,11 @@ enum status index_load_tombstones(struct index *index, int64_t trimmed)
     qsort(found, count, sizeof(*found), compare_tombstones);
     enum status st = ST_OK;
     for (size_t i = 0; i < count && st == ST_OK; i++) {
-        st = history_reserve(&index->history);
+        st = index_history_reserve(&index->history);
         if (st == ST_OK)
-            history_add_tombstone(&index->history,
-                                  (struct revision){(int64_t)found[i].main, found[i].sub},
-                                  found[i].record);
+            index_history_add_tombstone(&index->history,
+                                        (struct revision){(int64_t)found[i].main, found[i].sub},
+                                        found[i].record);
     }
     free(found);
     return st;
@@ -385,7 +387,7 @@ void index_get_stat(const struct index *index, struct index_stat *out)
     const struct history *history = &index->history;
     out->keys_count = index->keys_count;
     out->live_count = index->live_count;
-    out->superseded_count = history_end(history) - history_first(history);
-    out->tombstones_count = history_tombstones_count(history);
-    out->bytes = index->bytes + history_bytes(history);
+    out->superseded_count = index_history_end(history) - index_history_first(history);
+    out->tombstones_count = index_history_tombstones_count(history);
+    out->bytes = index->bytes + index_history_bytes(history);
 }

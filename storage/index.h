@@ -87,7 +87,7 @@ struct index_trim {
     size_t dead_count;
 };
 /* Finds what goes next, at most max items; dead gets the revisions to delete from the store.
- * Nothing to do: both counts of *out are 0 and position is history_first(). */
+ * Nothing to do: both counts of *out are 0 and position is index_history_first(). */
 void index_trim_peek(const struct index *index, int64_t at, size_t max, struct index_dead *dead,
                      struct index_trim *out);
 bool index_trim_is_empty(const struct index *index, const struct index_trim *trim);

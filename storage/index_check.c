@@ -25,7 +25,7 @@ static void check_chain(struct check *c, const struct index_record *record)
     struct revision above = record->newest;
     uint64_t position = record->previous;
     struct history_entry entry;
-    while (history_get(&c->index->history, position, &entry)) {
+    while (index_history_get(&c->index->history, position, &entry)) {
         c->chained++;
         if (revision_cmp(entry.revision, above) >= 0)
             fault(c, "revisions out of order", record->key);
@@ -33,7 +33,7 @@ static void check_chain(struct check *c, const struct index_record *record)
             fault(c, "wrong superseding revision", record->key);
         if (entry.previous >= position)
             fault(c, "link leads forward", record->key);
-        if (history_find(&c->index->history, record->previous, entry.revision.main) == 0)
+        if (index_history_find(&c->index->history, record->previous, entry.revision.main) == 0)
             fault(c, "revision cannot be found", record->key);
         above = entry.revision;
         position = entry.previous;
@@ -94,8 +94,8 @@ static void check_tombstones(struct check *c)
     const struct history *history = &c->index->history;
     uint64_t with_record = 0;
     struct revision above = {-1, 0};
-    for (size_t i = 0; i < history_tombstones_count(history); i++) {
-        const struct history_tombstone *t = history_tombstone_at(history, i);
+    for (size_t i = 0; i < index_history_tombstones_count(history); i++) {
+        const struct history_tombstone *t = index_history_tombstone_at(history, i);
         struct revision revision = {(int64_t)t->main, t->sub};
         if (revision_cmp(revision, above) <= 0)
             fault(c, "tombstones out of order", SLICE_EMPTY);
@@ -115,8 +115,8 @@ static void check_tombstones(struct check *c)
 static uint64_t items_in_history(const struct history *history)
 {
     uint64_t count = 0;
-    for (uint64_t p = history_first(history); p < history_end(history);
-         p = history_next(history, p))
+    for (uint64_t p = index_history_first(history); p < index_history_end(history);
+         p = index_history_next(history, p))
         count++;
     return count;
 }

@@ -91,24 +91,24 @@ static size_t queue_bytes(const struct chunk_queue *q)
     return q->capacity * sizeof(*q->chunks) + q->count * (CHUNK_ITEMS * (size_t)ITEM_BYTES);
 }
 
-void history_init(struct history *history)
+void index_history_init(struct history *history)
 {
     queue_init(&history->superseded);
     queue_init(&history->tombstones);
 }
 
-void history_deinit(struct history *history)
+void index_history_deinit(struct history *history)
 {
     queue_deinit(&history->superseded);
     queue_deinit(&history->tombstones);
 }
 
-size_t history_bytes(const struct history *history)
+size_t index_history_bytes(const struct history *history)
 {
     return queue_bytes(&history->superseded) + queue_bytes(&history->tombstones);
 }
 
-enum status history_reserve(struct history *history)
+enum status index_history_reserve(struct history *history)
 {
     enum status st = queue_reserve(&history->superseded, /* items= */ 2);
     if (st != ST_OK)
@@ -167,7 +167,7 @@ static void link_back(const struct history *h, uint64_t position, uint64_t previ
     item->main_and_flags |= (uint64_t) class << CLASS_SHIFT;
 }
 
-uint64_t history_append(struct history *history, const struct history_entry *entry)
+uint64_t index_history_append(struct history *history, const struct history_entry *entry)
 {
     ASSERT(entry->revision.main >= 0 && entry->revision.main <= INDEX_MAIN_MAX);
     ASSERT(entry->revision.sub >= 0 && entry->revision.sub <= INDEX_SUB_MAX);
@@ -188,7 +188,7 @@ uint64_t history_append(struct history *history, const struct history_entry *ent
     return position;
 }
 
-bool history_get(const struct history *history, uint64_t position, struct history_entry *out)
+bool index_history_get(const struct history *history, uint64_t position, struct history_entry *out)
 {
     if (position < history->superseded.first || position == 0)
         return false;
@@ -201,7 +201,7 @@ bool history_get(const struct history *history, uint64_t position, struct histor
     return true;
 }
 
-uint64_t history_find(const struct history *history, uint64_t position, int64_t main)
+uint64_t index_history_find(const struct history *history, uint64_t position, int64_t main)
 {
     if (position < history->superseded.first)
         return 0;
@@ -218,32 +218,32 @@ uint64_t history_find(const struct history *history, uint64_t position, int64_t 
     return 0;
 }
 
-uint64_t history_first(const struct history *history)
+uint64_t index_history_first(const struct history *history)
 {
     return history->superseded.first;
 }
 
-uint64_t history_end(const struct history *history)
+uint64_t index_history_end(const struct history *history)
 {
     return history->superseded.end;
 }
 
-uint64_t history_next(const struct history *history, uint64_t position)
+uint64_t index_history_next(const struct history *history, uint64_t position)
 {
     return position + (item_at(history, position)->age == AGE_IN_NEXT ? 2 : 1);
 }
 
-void history_drop_to(struct history *history, uint64_t position)
+void index_history_drop_to(struct history *history, uint64_t position)
 {
     queue_drop_to(&history->superseded, position);
 }
 
-const struct history_item *history_item_at(const struct history *history, uint64_t position)
+const struct history_item *index_history_item_at(const struct history *history, uint64_t position)
 {
     return item_at(history, position);
 }
 
-void history_start_at(struct history *history, uint64_t first)
+void index_history_start_at(struct history *history, uint64_t first)
 {
     ASSERT(history->superseded.count == 0);
     ASSERT(first > 0);
@@ -251,13 +251,13 @@ void history_start_at(struct history *history, uint64_t first)
     history->superseded.first_chunk = first / CHUNK_ITEMS;
 }
 
-void history_load_item(struct history *history, const struct history_item *item)
+void index_history_load_item(struct history *history, const struct history_item *item)
 {
     struct history_item *room = queue_push(&history->superseded);
     *room = *item;
 }
 
-void history_add_tombstone(struct history *history, struct revision revision, uint8_t *record)
+void index_history_add_tombstone(struct history *history, struct revision revision, uint8_t *record)
 {
     struct history_tombstone *t = queue_push(&history->tombstones);
     *t = (struct history_tombstone){
@@ -269,7 +269,7 @@ static int tombstone_cmp(const struct history_tombstone *t, struct revision revi
     return revision_cmp((struct revision){(int64_t)t->main, t->sub}, revision);
 }
 
-void history_forget_record(struct history *history, struct revision revision)
+void index_history_forget_record(struct history *history, struct revision revision)
 {
     uint64_t low = history->tombstones.first, high = history->tombstones.end;
     while (low < high) {
@@ -287,17 +287,17 @@ void history_forget_record(struct history *history, struct revision revision)
     }
 }
 
-size_t history_tombstones_count(const struct history *history)
+size_t index_history_tombstones_count(const struct history *history)
 {
     return queue_length(&history->tombstones);
 }
 
-const struct history_tombstone *history_tombstone_at(const struct history *history, size_t i)
+const struct history_tombstone *index_history_tombstone_at(const struct history *history, size_t i)
 {
     return queue_at(&history->tombstones, history->tombstones.first + i);
 }
 
-void history_drop_tombstones(struct history *history, size_t count)
+void index_history_drop_tombstones(struct history *history, size_t count)
 {
     queue_drop_to(&history->tombstones, history->tombstones.first + count);
 }

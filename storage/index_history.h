@@ -62,38 +62,40 @@ struct history_entry {
     uint64_t previous;     /* position, 0 for none */
 };
 
-void history_init(struct history *history);
-void history_deinit(struct history *history);
-size_t history_bytes(const struct history *history);
+void index_history_init(struct history *history);
+void index_history_deinit(struct history *history);
+size_t index_history_bytes(const struct history *history);
 
 /* Makes room for one append and one tombstone. Errors: ST_NO_MEMORY. */
-CHECKED enum status history_reserve(struct history *history);
+CHECKED enum status index_history_reserve(struct history *history);
 /* Appends a superseded revision; previous is the position before it in its key's chain. Returns its
  * position. Room must have been reserved. */
-uint64_t history_append(struct history *history, const struct history_entry *entry);
+uint64_t index_history_append(struct history *history, const struct history_entry *entry);
 /* False when the position is 0 or was dropped. */
-bool history_get(const struct history *history, uint64_t position, struct history_entry *out);
+bool index_history_get(const struct history *history, uint64_t position, struct history_entry *out);
 /* Position of the newest item at or before main, in the chain that begins at position; 0 if none is
  * held. */
-uint64_t history_find(const struct history *history, uint64_t position, int64_t main);
+uint64_t index_history_find(const struct history *history, uint64_t position, int64_t main);
 
-uint64_t history_first(const struct history *history);
-uint64_t history_end(const struct history *history);
+uint64_t index_history_first(const struct history *history);
+uint64_t index_history_end(const struct history *history);
 /* The position after this one: an item with a full-length superseding revision takes two. */
-uint64_t history_next(const struct history *history, uint64_t position);
-void history_drop_to(struct history *history, uint64_t position); /* position becomes the first */
-/* For the checkpoint: items as they are. Loading begins with history_start_at(), on an empty
+uint64_t index_history_next(const struct history *history, uint64_t position);
+void index_history_drop_to(struct history *history,
+                           uint64_t position); /* position becomes the first */
+/* For the checkpoint: items as they are. Loading begins with index_history_start_at(), on an empty
  * history; room must have been reserved for each. Links only ever lead back, so a damaged item
  * cannot make a search endless. */
-const struct history_item *history_item_at(const struct history *history, uint64_t position);
-void history_start_at(struct history *history, uint64_t first);
-void history_load_item(struct history *history, const struct history_item *item);
+const struct history_item *index_history_item_at(const struct history *history, uint64_t position);
+void index_history_start_at(struct history *history, uint64_t first);
+void index_history_load_item(struct history *history, const struct history_item *item);
 
 /* Room must have been reserved; revisions come in order. */
-void history_add_tombstone(struct history *history, struct revision revision, uint8_t *record);
+void index_history_add_tombstone(struct history *history, struct revision revision,
+                                 uint8_t *record);
 /* The tombstone is no longer its key's newest revision. */
-void history_forget_record(struct history *history, struct revision revision);
-size_t history_tombstones_count(const struct history *history);
-const struct history_tombstone *history_tombstone_at(const struct history *history, size_t i);
-void history_drop_tombstones(struct history *history, size_t count); /* from the front */
+void index_history_forget_record(struct history *history, struct revision revision);
+size_t index_history_tombstones_count(const struct history *history);
+const struct history_tombstone *index_history_tombstone_at(const struct history *history, size_t i);
+void index_history_drop_tombstones(struct history *history, size_t count); /* from the front */
 #endif

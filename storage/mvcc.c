@@ -94,7 +94,7 @@ static enum status restore(struct mvcc *mvcc)
     st = build_index(mvcc, compact, &r);
     if (st != ST_OK)
         return st;
-    mvcc->published_history_end = history_end(index_history(mvcc->index));
+    mvcc->published_history_end = index_history_end(index_history(mvcc->index));
     atomic_init(&mvcc->compact_revision, compact);
     atomic_init(&mvcc->current_revision, max_i64(max_i64(r.last_main, compact), 1));
     return ST_OK;
@@ -211,8 +211,8 @@ static bool chain_holds(struct index *index, const struct index_record *record,
         return record->tombstone == tombstone;
     struct history *history = index_history(index);
     struct history_entry entry;
-    uint64_t position = history_find(history, record->previous, revision.main);
-    while (history_get(history, position, &entry) && entry.revision.main == revision.main) {
+    uint64_t position = index_history_find(history, record->previous, revision.main);
+    while (index_history_get(history, position, &entry) && entry.revision.main == revision.main) {
         if (entry.revision.sub == revision.sub)
             return entry.tombstone == tombstone;
         position = entry.previous;

@@ -110,7 +110,7 @@ static enum status write_history(struct writer *w)
             return st;
         lock_acquire(w->mvcc->lock);
         for (size_t i = 0; i < count; i++, position++)
-            put_item(room + i * CHECKPOINT_ITEM_BYTES, history_item_at(history, position));
+            put_item(room + i * CHECKPOINT_ITEM_BYTES, index_history_item_at(history, position));
         lock_release(w->mvcc->lock);
         st = end_block(w);
         if (st != ST_OK)
@@ -126,7 +126,8 @@ static bool as_of(const struct writer *w, struct index_record *record, uint8_t *
     struct history_entry entry;
     *flags_out = 0;
     if (record->newest.main > w->revision) {
-        if (!history_get(history, history_find(history, record->previous, w->revision), &entry))
+        if (!index_history_get(history, index_history_find(history, record->previous, w->revision),
+                               &entry))
             return false;
         record->newest = entry.revision;
         record->tombstone = entry.tombstone;
@@ -280,7 +281,7 @@ enum status mvcc_checkpoint(struct mvcc *mvcc)
     w.revision = atomic_load_explicit(&mvcc->current_revision, memory_order_relaxed);
     w.trim_started = mvcc->trim_started;
     w.trimmed = mvcc->trimmed;
-    w.first = history_first(index_history(mvcc->index));
+    w.first = index_history_first(index_history(mvcc->index));
     w.end = mvcc->published_history_end;
     mvcc_pin(slot, mvcc->trimmed); /* nothing more is trimmed while this goes on */
     lock_release(mvcc->lock);

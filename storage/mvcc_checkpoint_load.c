@@ -75,10 +75,10 @@ static enum status load_items(struct loader *l, struct slice s)
                                     .age = get_le32(s.data + 12),
                                     .previous = get_le32(s.data + 16),
                                     .jump = get_le32(s.data + 20)};
-        enum status st = history_reserve(history);
+        enum status st = index_history_reserve(history);
         if (st != ST_OK)
             return st;
-        history_load_item(history, &item);
+        index_history_load_item(history, &item);
     }
     return ST_OK;
 }
@@ -86,12 +86,12 @@ static enum status load_items(struct loader *l, struct slice s)
 static enum status check_items(const struct loader *l)
 {
     const struct history *history = index_history(l->mvcc->index);
-    if (history_end(history) - l->first != l->count)
+    if (index_history_end(history) - l->first != l->count)
         return ST_CORRUPT;
     uint64_t position = l->first;
-    while (position < history_end(history))
-        position = history_next(history, position);
-    return position == history_end(history) ? ST_OK : ST_CORRUPT;
+    while (position < index_history_end(history))
+        position = index_history_next(history, position);
+    return position == index_history_end(history) ? ST_OK : ST_CORRUPT;
 }
 
 static enum status take_number(struct slice *in, uint64_t most, uint64_t *out)
@@ -180,7 +180,7 @@ static enum status load_keys(struct loader *l, struct slice s)
 
 static enum status load_blocks(struct loader *l)
 {
-    history_start_at(index_history(l->mvcc->index), l->first);
+    index_history_start_at(index_history(l->mvcc->index), l->first);
     for (;;) {
         char kind;
         struct slice s;

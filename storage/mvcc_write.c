@@ -226,7 +226,7 @@ int64_t mvcc_write_end(struct mvcc *mvcc)
         lock_acquire(mvcc->lock);
         atomic_store(&mvcc->current_revision, revision);
         mvcc->unpublished = false;
-        mvcc->published_history_end = history_end(index_history(mvcc->index));
+        mvcc->published_history_end = index_history_end(index_history(mvcc->index));
         lock_release(mvcc->lock);
         send_events(mvcc, revision);
     }
