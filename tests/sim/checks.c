@@ -141,13 +141,66 @@ static void check_applied(struct cluster_member *m)
         history->applied_max = applied;
 }
 
+/* ---- what is committed ---- */
+
+static bool has_quorum(const struct cluster *cluster, const raft_id *voters, uint32_t count,
+                       raft_index index)
+{
+    uint32_t holders = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        for (uint32_t j = 0; j < CLUSTER_MEMBERS_MAX; j++)
+            holders +=
+                cluster->members[j].id == voters[i] && cluster->members[j].durable_seen >= index;
+    }
+    return count == 0 || holders > count / 2;
+}
+
+static bool is_on_disks(const struct cluster *cluster, const struct raft_conf_state *conf_state,
+                        raft_index index)
+{
+    return has_quorum(cluster, conf_state->voters, conf_state->voters_count, index) &&
+           has_quorum(cluster, conf_state->voters_outgoing, conf_state->voters_outgoing_count,
+                      index);
+}
+
+/* What a leader calls committed, the disks of a majority have: of the members before or after the
+ * step, since it may have changed them in it. */
+static void check_commit(struct cluster_member *m, const struct raft_status *status)
+{
+    const struct cluster_lead *lead = &m->lead;
+    raft_index commit = status->hard_state.commit;
+    if (!lead->is_leader || status->role != RAFT_LEADER || lead->term != status->hard_state.term ||
+        commit <= lead->commit)
+        return;
+    if (!is_on_disks(m->cluster, &lead->conf_state, commit) &&
+        !is_on_disks(m->cluster, raft_conf_state(m->raft), commit))
+        cluster_fail(m->cluster, "member %u commits entry %llu without a majority of disks",
+                     m->number, (unsigned long long)commit);
+}
+
+void cluster_note_lead(struct cluster_member *m)
+{
+    struct raft_status status;
+    raft_get_status(m->raft, &status);
+    m->lead.is_leader = status.role == RAFT_LEADER;
+    m->lead.term = status.hard_state.term;
+    m->lead.commit = status.hard_state.commit;
+    if (m->lead.is_leader)
+        m->lead.conf_state = *raft_conf_state(m->raft);
+}
+
 void cluster_check_step(struct cluster_member *m)
 {
     struct raft_status status;
     raft_get_status(m->raft, &status);
     if (m->cluster->steps_count % 16 == 0)
         raft_check(m->raft);
+    struct wal_stat log;
+    wal_get_stat(m->wal, &log);
+    m->durable_seen = log.durable_index;
     check_leader(m, &status);
+    check_commit(m, &status);
+    cluster_note_lead(m);
     check_applied(m);
     struct cluster_history *history = history_of(m);
     history->commit_max = max_u64(history->commit_max, status.hard_state.commit);
@@ -242,6 +295,21 @@ void cluster_check_message(struct cluster_member *m, const struct raft_message *
     promises->term = max_u64(promises->term, message->term);
 }
 
+/* Members whose stores end at the same entry hold the same configuration. */
+static void check_configuration(struct cluster_member *m, const struct store_mark *mark)
+{
+    struct cluster_history *history = history_of(m);
+    if (mark->index == 0)
+        return;
+    reserve(&history->conf_of_index, &history->confs_count, mark->index);
+    uint64_t hash = hash64(mark->conf_state);
+    uint64_t *known = &history->conf_of_index[mark->index];
+    if (*known != 0 && *known != hash)
+        cluster_fail(m->cluster, "member %u has another configuration at entry %llu", m->number,
+                     (unsigned long long)mark->index);
+    *known = hash;
+}
+
 void cluster_check_recovered(struct cluster_member *m, const struct wal_recovered *recovered,
                              const struct raft_entry *entries, uint32_t count)
 {
@@ -262,6 +330,7 @@ void cluster_check_recovered(struct cluster_member *m, const struct wal_recovere
                      (unsigned long long)recovered->last_index);
     struct store_mark mark = store_opened_at(m->store);
     check_applied_at(m, (struct raft_log_id){mark.index, mark.term});
+    check_configuration(m, &mark);
 }
 
 /* ---- what is applied ---- */
@@ -275,17 +344,43 @@ static void append_event(struct cluster_history *history, const struct cluster_e
         assert_non_null(history->events);
     }
     history->events[history->events_count++] = *event;
+    if (event->value == 0)
+        return;
+    reserve(&history->event_of_value, &history->values_count, event->value);
+    history->event_of_value[event->value] = history->events_count;
+}
+
+const struct cluster_event *cluster_event_of_value(const struct cluster *cluster, uint64_t value)
+{
+    const struct cluster_history *history = &cluster->history;
+    uint64_t at = value < history->values_count ? history->event_of_value[value] : 0;
+    return at == 0 ? NULL : &history->events[at - 1];
+}
+
+const struct cluster_event *cluster_event_at(const struct cluster *cluster, struct slice key,
+                                             int64_t revision)
+{
+    const struct cluster_history *history = &cluster->history;
+    uint64_t key_hash = hash64(key), after = (uint64_t)revision + 1;
+    uint64_t at = after < history->revisions_count ? history->event_of_revision[after] : 0;
+    at = at == 0 ? history->events_count : at - 1;
+    while (at-- > 0) {
+        if (history->events[at].key_hash == key_hash && history->events[at].revision <= revision)
+            return &history->events[at];
+    }
+    return NULL;
 }
 
 static struct cluster_event event_of(int64_t revision, bool tombstone, struct slice record)
 {
     struct mvcc_kv kv;
     assert_int_equal(mvcc_kv_decode(record, &kv), ST_OK);
-    char text[24] = {0};
+    char text[24] = {0}, *end;
     memcpy(text, kv.value.data, min_size(kv.value.len, sizeof(text) - 1));
+    uint64_t value = strtoull(text, &end, 10);
     return (struct cluster_event){.hash = hash64_seeded(record, tombstone),
                                   .key_hash = hash64(kv.key),
-                                  .value = tombstone ? 0 : strtoull(text, NULL, 10),
+                                  .value = tombstone || *end != ' ' ? 0 : value,
                                   .revision = revision};
 }
 
@@ -321,6 +416,8 @@ void cluster_free_history(struct cluster_history *history)
     free(history->entries);
     free(history->events);
     free(history->event_of_revision);
+    free(history->event_of_value);
+    free(history->conf_of_index);
     free(history->leader_of_term);
     free(history->term_of_index);
 }
@@ -328,7 +425,7 @@ void cluster_free_history(struct cluster_history *history)
 /* ---- at rest ---- */
 
 /* Running, and a member by the word of the leader: one that was removed may not know it yet. */
-static bool takes_part(struct cluster *cluster, uint32_t number)
+bool cluster_takes_part(struct cluster *cluster, uint32_t number)
 {
     uint32_t leader = cluster_leader(cluster);
     const struct cluster_member *m = &cluster->members[number];
@@ -351,7 +448,7 @@ static bool all_applied_alike(struct cluster *cluster, void *context)
     (void)context;
     raft_index index = 0;
     for (uint32_t i = 0; i < CLUSTER_MEMBERS_MAX; i++) {
-        if (!takes_part(cluster, i))
+        if (!cluster_takes_part(cluster, i))
             continue;
         raft_index applied = machine_applied(cluster->members[i].machine).index;
         if (applied == 0 || (index != 0 && applied != index))
@@ -367,7 +464,7 @@ static void compare_states(struct cluster *cluster)
     uint32_t expected = 0;
     for (uint32_t i = 0; i < CLUSTER_MEMBERS_MAX; i++) {
         struct cluster_member *m = &cluster->members[i];
-        if (!takes_part(cluster, i))
+        if (!cluster_takes_part(cluster, i))
             continue;
         uint32_t hash;
         int64_t current, compact;
@@ -384,17 +481,20 @@ static void compare_states(struct cluster *cluster)
     }
 }
 
-/* A client that does not give up: what it is refused it sends again. */
+/* A client that does not give up: what it is refused it sends again, a moment later. */
 static void put_through(struct cluster *cluster, uint32_t member)
 {
     uint64_t until_ns = cluster->now_ns + 60 * NS_PER_S;
-    while (takes_part(cluster, member)) {
+    while (cluster_takes_part(cluster, member)) {
         struct operation *put = cluster_put(cluster, member);
-        while (put->state == OPERATION_OPEN)
-            if (!cluster_step(cluster, until_ns))
-                cluster_fail(cluster, "no put through member %u succeeds", member);
+        while (put->state == OPERATION_OPEN && cluster_step(cluster, until_ns))
+            continue;
         if (put->state == OPERATION_DONE)
             return;
+        if (cluster->now_ns >= until_ns)
+            cluster_fail(cluster, "no put through member %u succeeds: %s", member,
+                         api_error_text(put->error));
+        cluster_run(cluster, 10 * NS_PER_MS);
     }
 }
 

@@ -45,7 +45,7 @@ static void end_operation(struct operation *operation, enum api_error error)
     operation->ended_ns = operation->cluster->now_ns;
     const struct cluster_member *m = &operation->cluster->members[operation->member];
     assert_true(cluster_local_ns(m) <= operation->deadline_ns + NS_PER_S ||
-                m->lives_count > operation->life);
+                m->lives_count > operation->life || m->last_paused_ns > operation->began_ns);
     operation->cluster->failed += error != API_OK;
 }
 
@@ -118,7 +118,7 @@ static struct operation *change(struct cluster *cluster, uint32_t through, uint6
 {
     struct operation *operation = operation_new(cluster, through);
     assert_non_null(payload);
-    operation->change = (struct conf_proposal){.request.deadline_ns = cluster->now_ns + DEADLINE_NS,
+    operation->change = (struct conf_proposal){.request.deadline_ns = operation->deadline_ns,
                                                .id = id,
                                                .payload = payload,
                                                .done = change_done};
@@ -130,6 +130,35 @@ struct operation *cluster_add(struct cluster *cluster, uint32_t through, uint32_
 {
     uint64_t id = loops_next_id(cluster->members[through].loops);
     return change(cluster, through, id, cluster_founding_change(&cluster->members[member], id));
+}
+
+static struct raft_payload *learner_change(const struct cluster_member *m, uint64_t id,
+                                           enum member_change_type type, const char *mark)
+{
+    char json[192];
+    int len =
+        snprintf(json, sizeof(json),
+                 "{\"id\":%llu,\"peerURLs\":[\"http://m%u:2380\"],\"name\":\"m%u\",\"%s\":true}",
+                 (unsigned long long)m->id, m->number, m->number, mark);
+    const struct member_change change = {
+        .id = id, .type = type, .node_id = m->id, .context = slice_make(json, (size_t)len)};
+    return member_change_payload(&change);
+}
+
+struct operation *cluster_add_learner(struct cluster *cluster, uint32_t through, uint32_t member)
+{
+    uint64_t id = loops_next_id(cluster->members[through].loops);
+    return change(
+        cluster, through, id,
+        learner_change(&cluster->members[member], id, MEMBER_CHANGE_ADD_LEARNER, "isLearner"));
+}
+
+struct operation *cluster_promote(struct cluster *cluster, uint32_t through, uint32_t member)
+{
+    uint64_t id = loops_next_id(cluster->members[through].loops);
+    return change(
+        cluster, through, id,
+        learner_change(&cluster->members[member], id, MEMBER_CHANGE_ADD_NODE, "isPromote"));
 }
 
 struct operation *cluster_remove(struct cluster *cluster, uint32_t through, uint32_t member)
@@ -148,10 +177,9 @@ static void transfer_done(struct transfer_request *transfer, enum api_error erro
 struct operation *cluster_hand_over(struct cluster *cluster, uint32_t from, uint32_t to)
 {
     struct operation *operation = operation_new(cluster, from);
-    operation->transfer =
-        (struct transfer_request){.request.deadline_ns = cluster->now_ns + DEADLINE_NS,
-                                  .target = cluster->members[to].id,
-                                  .done = transfer_done};
+    operation->transfer = (struct transfer_request){.request.deadline_ns = operation->deadline_ns,
+                                                    .target = cluster->members[to].id,
+                                                    .done = transfer_done};
     loops_transfer_leadership(cluster->members[from].loops, &operation->transfer);
     return operation;
 }

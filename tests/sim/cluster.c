@@ -21,6 +21,43 @@
 #define PER_MILLION 1000000
 #define STOP_NS (2 * NS_PER_S) /* an orderly stop waits no longer for what is open */
 
+static void describe(const struct cluster_member *m)
+{
+    struct raft_status status;
+    struct wal_stat log;
+    if (!m->running) {
+        fprintf(stderr, "  member %u: %s\n", m->number, m->removed ? "removed" : "down");
+        return;
+    }
+    raft_get_status(m->raft, &status);
+    wal_get_stat(m->wal, &log);
+    fprintf(stderr,
+            "  member %u: role %d, term %llu, leader %llx, commit %llu, applied %llu, log %llu-%llu"
+            " durable to %llu%s%s\n",
+            m->number, (int)status.role, (unsigned long long)status.hard_state.term,
+            (unsigned long long)status.leader, (unsigned long long)status.hard_state.commit,
+            (unsigned long long)machine_applied(m->machine).index,
+            (unsigned long long)log.first_index, (unsigned long long)log.last_index,
+            (unsigned long long)log.durable_index,
+            loops_log_is_full(m->loops) ? ", its log is full" : "",
+            store_health(m->store) == ST_OK ? "" : ", its store is full or broken");
+}
+
+/* What a leader thinks of the others. */
+static void describe_progress(const struct cluster_member *m)
+{
+    struct raft_progress progress;
+    for (uint32_t i = 0; m->running && i < CLUSTER_MEMBERS_MAX; i++) {
+        const struct cluster_member *other = &m->cluster->members[i];
+        if (raft_get_progress(m->raft, other->id, &progress) == ST_OK)
+            fprintf(
+                stderr, "    of member %u: state %d, match %llu, next %llu, snapshot %llu, %s%s\n",
+                i, (int)progress.state, (unsigned long long)progress.match,
+                (unsigned long long)progress.next, (unsigned long long)progress.pending_snapshot,
+                progress.recent_active ? "active" : "silent", progress.is_paused ? ", paused" : "");
+    }
+}
+
 void cluster_fail(const struct cluster *cluster, const char *format, ...)
 {
     char what[512];
@@ -28,6 +65,11 @@ void cluster_fail(const struct cluster *cluster, const char *format, ...)
     va_start(arguments, format);
     vsnprintf(what, sizeof(what), format, arguments);
     va_end(arguments);
+    for (uint32_t i = 0; i < CLUSTER_MEMBERS_MAX; i++) {
+        if (cluster->members[i].exists)
+            describe(&cluster->members[i]);
+        describe_progress(&cluster->members[i]);
+    }
     fail_msg("seed %llu, at %llu ms: %s", (unsigned long long)cluster->options.seed,
              (unsigned long long)(cluster->now_ns / NS_PER_MS), what);
     abort(); /* outside of a cmocka test fail_msg() has ended the process */
@@ -212,10 +254,9 @@ static enum status store_chosen(void *context, const char *path)
 static void snapshot_failed(void *context, raft_index index, enum status st, const char *why)
 {
     const struct cluster_member *m = context;
-    if (m->may_fail)
-        return;
-    fail_msg("seed %u: member %u cannot load the snapshot of entry %u: %s: %s",
-             (unsigned)m->cluster->options.seed, m->number, (unsigned)index, status_str(st), why);
+    if (!m->may_fail)
+        cluster_fail(m->cluster, "member %u cannot load the snapshot of entry %llu: %s: %s",
+                     m->number, (unsigned long long)index, status_str(st), why);
 }
 
 /* ---- opening ---- */
@@ -345,10 +386,13 @@ bool cluster_try_start(struct cluster *cluster, uint32_t member)
     fake_disk_set_auto(m->disk, false);
     m->applied_seen = (struct raft_log_id){mark.index, mark.term};
     m->committed_seen = mark.index;
+    m->durable_seen = recovered.last_index;
+    cluster_note_lead(m);
     m->sync_due_ns = 0;
     m->running = true;
     m->fatal = false;
     m->lives_count++;
+    m->paused_until_ns = 0;
     for (uint32_t i = 0; i < CLUSTER_ACTORS; i++)
         m->woken[i] = true;
     return true;
@@ -396,7 +440,6 @@ static void stop_member(struct cluster_member *m)
     wal_close(m->wal);
     close_store(m);
     m->loops = NULL;
-    m->paused_until_ns = 0;
     network_forget_peers(m->cluster->network, m->number);
 }
 
@@ -447,7 +490,8 @@ void cluster_stop(struct cluster *cluster, uint32_t member)
 
 void cluster_pause(struct cluster *cluster, uint32_t member, uint64_t for_ns)
 {
-    cluster->members[member].paused_until_ns = cluster->now_ns + for_ns;
+    struct cluster_member *m = &cluster->members[member];
+    m->paused_until_ns = m->last_paused_ns = cluster->now_ns + for_ns;
 }
 
 void cluster_set_clock_rate(struct cluster *cluster, uint32_t member, int64_t rate_ppm)

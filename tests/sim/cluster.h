@@ -62,6 +62,14 @@ struct cluster_clock {
     int64_t wall_ahead_ns;
 };
 
+/* What a member led and how far it had committed, after its last step. */
+struct cluster_lead {
+    bool is_leader;
+    raft_term term;
+    raft_index commit;
+    struct raft_conf_state conf_state;
+};
+
 struct cluster_member {
     struct cluster *cluster;
     uint32_t number;
@@ -93,8 +101,11 @@ struct cluster_member {
     uint64_t sync_due_ns;     /* of the write in flight; 0: none */
     uint64_t stall_until_ns;  /* no write completes before */
     uint64_t paused_until_ns; /* no actor takes a step before */
+    uint64_t last_paused_ns;  /* when the newest pause was to end */
     struct raft_log_id applied_seen;
-    uint64_t committed_seen; /* the store's */
+    uint64_t committed_seen;  /* the store's */
+    raft_index durable_seen;  /* the log's, also while the member is down */
+    struct cluster_lead lead; /* before the step under way */
     uint64_t lives_count;
 };
 
@@ -110,7 +121,7 @@ struct cluster_entry {
 struct cluster_event {
     uint64_t hash; /* of the record */
     uint64_t key_hash;
-    uint64_t value; /* a number, see clients.h; 0: deleted, or none */
+    uint64_t value; /* the number in front of a space; 0: deleted, or none */
     int64_t revision;
 };
 
@@ -121,11 +132,15 @@ struct cluster_history {
     raft_term *term_of_index; /* of what was applied */
     raft_index indexes_count;
     struct raft_log_id applied_max;
-    raft_index commit_max;          /* known to any member */
+    raft_index commit_max;   /* known to any member */
+    uint64_t *conf_of_index; /* hash of the configuration in force after this entry */
+    raft_index confs_count;
     struct cluster_entry **entries; /* by index */
     raft_index entries_count;
     struct cluster_event *events; /* in order */
     uint64_t events_count, events_capacity;
+    uint64_t *event_of_value; /* counted from 1 */
+    uint64_t values_count;
     uint64_t *event_of_revision; /* its first one, counted from 1 */
     uint64_t revisions_count;
 };
@@ -186,8 +201,11 @@ void cluster_wait_for_leader(struct cluster *cluster);
 struct operation *cluster_put(struct cluster *cluster, uint32_t member);
 /* A linearizable read of all keys: it must see every put that was acknowledged before it began. */
 struct operation *cluster_read(struct cluster *cluster, uint32_t member);
-/* By a client of this member: adds `member` as a voter, or removes it. */
+/* By a client of this member: adds `member` as a voter or as a learner,
+ * makes a voter of a learner, or removes it. */
 struct operation *cluster_add(struct cluster *cluster, uint32_t through, uint32_t member);
+struct operation *cluster_add_learner(struct cluster *cluster, uint32_t through, uint32_t member);
+struct operation *cluster_promote(struct cluster *cluster, uint32_t through, uint32_t member);
 struct operation *cluster_remove(struct cluster *cluster, uint32_t through, uint32_t member);
 /* Hands leadership from this member to another. */
 struct operation *cluster_hand_over(struct cluster *cluster, uint32_t from, uint32_t to);
@@ -196,6 +214,13 @@ bool cluster_is_done(struct cluster *cluster, void *operation); /* for cluster_u
 /* The test fails: prints the seed and what is wrong. */
 _Noreturn void cluster_fail(const struct cluster *cluster, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+
+/* The change that wrote this value, and the newest one of a key at a revision; NULL: none. */
+const struct cluster_event *cluster_event_of_value(const struct cluster *cluster, uint64_t value);
+const struct cluster_event *cluster_event_at(const struct cluster *cluster, struct slice key,
+                                             int64_t revision);
+/* Running, and a member by the word of the leader. */
+bool cluster_takes_part(struct cluster *cluster, uint32_t member);
 
 /* Heals everything: links, disks, clocks; starts everyone. */
 void cluster_heal(struct cluster *cluster);

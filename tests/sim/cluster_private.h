@@ -8,6 +8,9 @@
  * what it applied is what all others apply at that index. */
 void cluster_check_step(struct cluster_member *member);
 
+/* What it leads before a step, for the check of what it commits in it. */
+void cluster_note_lead(struct cluster_member *member);
+
 /* The store rule: what the store committed, the log on disk contains. After each of its steps. */
 void cluster_check_store(struct cluster_member *member);
 /* A member starts from what its disks hold: its promises are kept. */

@@ -337,6 +337,8 @@ bool network_step(struct network *network)
     }
     uint32_t from = packet->from;
     raft_id to = message->message.to;
+    /* A peer port learns from the request where to answer one it does not know yet (X-PeerURLs). */
+    endpoint_add(&network->endpoints[packet->to].base, message->message.from, NULL, 0);
     network->deliver(network->context, packet->to, message,
                      slice_make(packet->bytes, packet->bytes_len));
     if (is_snapshot)
