@@ -133,7 +133,7 @@ void answer_probe(struct conn *conn)
     gmtime_r(&seconds, &tm);
     if (now % NS_PER_S != 0) { /* Go cuts zeros off the end */
         int size = snprintf(fraction, sizeof(fraction), ".%09llu", now % NS_PER_S);
-        while (fraction[size - 1] == '0')
+        while (size > 1 && fraction[size - 1] == '0')
             fraction[--size] = '\0';
     }
     char day[32];

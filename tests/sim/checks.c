@@ -376,7 +376,8 @@ static struct cluster_event event_of(int64_t revision, bool tombstone, struct sl
     struct mvcc_kv kv;
     assert_int_equal(mvcc_kv_decode(record, &kv), ST_OK);
     char text[24] = {0}, *end;
-    memcpy(text, kv.value.data, min_size(kv.value.len, sizeof(text) - 1));
+    if (kv.value.len > 0)
+        memcpy(text, kv.value.data, min_size(kv.value.len, sizeof(text) - 1));
     uint64_t value = strtoull(text, &end, 10);
     return (struct cluster_event){.hash = hash64_seeded(record, tombstone),
                                   .key_hash = hash64(kv.key),
