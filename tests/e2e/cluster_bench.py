@@ -1,6 +1,6 @@
-"""Three members under load, as figures: puts a second on three slow disks by sync time and clients, and the CPU of all three
-for 100,000 puts on the fast disk, beside etcd's in turns when --etcd names one. The short size only shows that it works:
-a few points, held to a part of what is to be reached, since other work may share the processors."""
+"""Three members under load, as figures: puts a second on three slow disks by sync time and clients, and
+the CPU of all three for 100,000 puts on the fast disk, beside etcd's in turns when --etcd names one. The
+short size is one point, held to a part of what is to be reached, since other work may share the processors."""
 import json
 import os
 import re
@@ -16,7 +16,7 @@ from slow_disk import Disk
 REACH = {10: 3000, 50: 1000, 200: 250}  # put/s with 64 clients, by sync in ms
 SYNCS_MS = [10, 50, 200] if lib.FULL else [50]
 CLIENTS = [64, 256] if lib.FULL else [64]
-PART_OF_REACH = 1.0 if lib.FULL else 0.3
+PART_OF_REACH = 1.0 if lib.FULL else 0.7
 SECONDS = 10 if lib.FULL else 3
 CPU_SECONDS = 5 if lib.FULL else 2
 TURNS = 3 if lib.FULL else 1
@@ -61,8 +61,9 @@ def on_slow_disks(args, checks, folder, binary, name, sync_ms):
         syncs = [d.syncs() for d in disks]
         row = puts(args, folder, leader, clients, SECONDS)
         syncs = [d.syncs() - before for d, before in zip(disks, syncs)]
-        print(f"{name}: {sync_ms} ms, {clients} clients: {row['per_second']:.0f} put/s, p50 {row['p50_us'] / 1000:.0f} ms, "
-              f"p99 {row['p99_us'] / 1000:.0f} ms, failed {row['failed']}, syncs {syncs}", flush=True)
+        print(f"{name}: {sync_ms} ms, {clients} clients: {row['per_second']:.0f} put/s, "
+              f"p50 {row['p50_us'] / 1000:.0f} ms, p99 {row['p99_us'] / 1000:.0f} ms, "
+              f"failed {row['failed']}, syncs {syncs}", flush=True)
         if binary == args.cleat:
             checks.equal(row["failed"], 0, f"{sync_ms} ms, {clients} clients: no failed put")
             checks.check(row["per_second"] >= PART_OF_REACH * REACH[sync_ms],
@@ -116,8 +117,8 @@ def cpu_of_puts(args, checks, folder):
         cluster.stop()
     if args.etcd:
         part = statistics.median(costs["cleat"]) / statistics.median(costs["etcd"])
-        print(f"medians {statistics.median(costs['cleat']):.2f} and {statistics.median(costs['etcd']):.2f} s: {part:.2f} "
-              "of etcd's", flush=True)
+        print(f"medians {statistics.median(costs['cleat']):.2f} and {statistics.median(costs['etcd']):.2f} s: "
+              f"{part:.2f} of etcd's", flush=True)
         checks.check(part <= CPU_PART_OF_ETCD, f"CPU: {part:.2f} of etcd's, to reach {CPU_PART_OF_ETCD}")
 
 
