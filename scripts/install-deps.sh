@@ -21,7 +21,7 @@ run_packages="
 test_packages="
     clang clang-format clang-tidy cppcheck llvm libclang-rt-14-dev
     etcd-server nghttp2-client fuse3 e2fsprogs mount util-linux
-    curl procps git iproute2"
+    curl procps git iproute2 patch"
 cross_packages="
     gcc-aarch64-linux-gnu qemu-user
     cmake ninja-build pkg-config python3 protobuf-c-compiler"
