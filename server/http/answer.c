@@ -62,6 +62,8 @@ static const char *health_reason(const struct http_handlers *handlers,
         return "ALARM CORRUPT";
     if (alarms != 0)
         return "ALARM UNKNOWN";
+    if (handlers->is_quarantined(handlers->context))
+        return "QUARANTINED";
     if (!query->serializable && !handlers->has_leader(handlers->context))
         return "RAFT NO LEADER";
     const char *error = handlers->serializable_read(handlers->context);

@@ -23,6 +23,8 @@ struct http_check;  /* a check under way, the handler's until http_check_done() 
 struct http_handlers {
     void *context;
     uint32_t (*alarms)(void *context); /* HTTP_ALARM_* */
+    /* Whether the member was taken out of service, since what it promised is gone. */
+    bool (*is_quarantined)(void *context);
     bool (*has_leader)(void *context);
     /* Reads one key at the current revision, as root. */
     const char *(*serializable_read)(void *context);

@@ -31,6 +31,7 @@
     X(IS_LEARNER, GAUGE, "etcd_server_is_learner", "Whether or not this member is a learner. 1 if is, 0 otherwise.") \
     X(QUARANTINED, GAUGE, "cleat_server_is_quarantined", "Whether or not this member takes no part any more since what it promised is gone. 1 if so, 0 otherwise.") \
     X(LEADER_CHANGES, COUNTER, "etcd_server_leader_changes_seen_total", "The number of leader changes seen.") \
+    X(LEARNER_PROMOTIONS, COUNTER, "etcd_server_learner_promote_successes", "The total number of successful learner promotions while this member is leader.") \
     X(HEARTBEAT_SEND_FAILURES, COUNTER, "etcd_server_heartbeat_send_failures_total", "The total number of leader heartbeat send failures (likely overloaded from slow disk).") \
     X(SLOW_APPLIES, COUNTER, "etcd_server_slow_apply_total", "The total number of slow apply requests (likely overloaded from slow disk).") \
     X(PROPOSALS_COMMITTED, GAUGE, "etcd_server_proposals_committed_total", "The total number of consensus proposals committed.") \
@@ -60,6 +61,7 @@
     X(SERVER_VERSION, GAUGE, "etcd_server_version", "Which version is running. 1 for 'server_version' label with current version.") \
     X(SERVER_ID, GAUGE, "etcd_server_id", "Server or member ID in hexadecimal format. 1 for 'server_id' label with current ID.") \
     X(WAL_DISK, GAUGE, "cleat_disk_wal_writes_by", "How the log is written. 1 for 'disk' label with the way that was chosen at start.") \
+    X(LEARNER_PROMOTIONS_FAILED, COUNTER, "etcd_server_learner_promote_failures", "The total number of failed learner promotions (likely learner not ready) while this member is leader.") \
     X(CLIENT_REQUESTS, COUNTER, "etcd_server_client_requests_total", "The total number of client requests per client version.") \
     X(HEALTHCHECK, GAUGE, "etcd_server_healthcheck", "The result of each kind of healthcheck.") \
     X(HEALTHCHECKS, COUNTER, "etcd_server_healthchecks_total", "The total number of each kind of healthcheck.") \

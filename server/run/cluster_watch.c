@@ -2,6 +2,7 @@
 
 #include "base/list.h"
 #include "server/config/config.h"
+#include "server/metrics/metrics.h"
 #include "server/run/ask.h"
 #include "server/run/clock.h"
 #include "server/run/log.h"
@@ -119,6 +120,35 @@ static void log_leader(const struct cluster_watch *w, const struct loops_status 
     log_info(text);
 }
 
+/* The series of the version in force is 1, the one before goes to 0. */
+static void show_version(const char *version, int64_t value)
+{
+    char label[VERSION_TEXT_BYTES];
+    snprintf(label, sizeof(label), "%s", version);
+    char *patch = strrchr(label, '.'); /* "3.5.0" is shown as "3.5" */
+    if (patch == NULL)
+        return;
+    *patch = '\0';
+    const char *pairs[] = {"cluster_version", label, NULL};
+    metrics_child_set(metrics_child(METRIC_CLUSTER_VERSION, pairs), value);
+}
+
+static void look_at_version(struct cluster_watch *w)
+{
+    char version[VERSION_TEXT_BYTES];
+    machine_cluster_version(w->machine, version);
+    if (strcmp(version, w->version_seen) == 0)
+        return;
+    if (w->version_seen[0] == '\0')
+        log_info("set initial cluster version", LOG_STR("cluster-version", version));
+    else
+        log_info("updated cluster version", LOG_STR("from", w->version_seen),
+                 LOG_STR("to", version));
+    show_version(w->version_seen, 0);
+    show_version(version, 1);
+    memcpy(w->version_seen, version, sizeof(version));
+}
+
 void cluster_watch_look(struct cluster_watch *w)
 {
     struct loops_status status;
@@ -127,6 +157,7 @@ void cluster_watch_look(struct cluster_watch *w)
         thread_wake(&w->thread);
     if (status.leader != w->leader_seen)
         log_leader(w, &status);
+    look_at_version(w);
     w->was_leader = status.is_leader;
     w->leader_seen = status.leader;
 }

@@ -5,12 +5,11 @@
 #include "base/status.h"
 #include "server/loops/request.h"
 #include "server/run/thread.h"
+#include "server/state/machine.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
-
-struct machine;
 
 struct cluster_watch {
     struct thread thread;
@@ -20,8 +19,9 @@ struct cluster_watch {
     raft_id member_id;
     uint64_t timeout_ns;
     atomic_bool is_proposing;
-    bool was_leader; /* these two are of whoever looks */
+    bool was_leader; /* from here on of whoever looks */
     raft_id leader_seen;
+    char version_seen[VERSION_TEXT_BYTES];
 };
 
 /* Starts the thread. loops, machine, member_id and timeout_ns are set; everything is borrowed.

@@ -54,6 +54,14 @@ static uint32_t active_alarms(void *context)
     return alarms;
 }
 
+static bool is_quarantined(void *context)
+{
+    struct front *front = context;
+    struct loops_status status;
+    loops_get_status(member_loops(front->member), &status);
+    return status.is_quarantined;
+}
+
 static bool has_leader(void *context)
 {
     struct front *front = context;
@@ -121,6 +129,7 @@ static enum status open_http(struct front *front)
 {
     struct http_options http = {.handlers = {.context = front,
                                              .alarms = active_alarms,
+                                             .is_quarantined = is_quarantined,
                                              .has_leader = has_leader,
                                              .serializable_read = serializable_read,
                                              .linearizable_read = linearizable_read,

@@ -79,10 +79,18 @@ static int64_t compact_revision(void *context)
     return compact;
 }
 
+static int64_t is_learner(void *context)
+{
+    struct loops_status status;
+    loops_get_status(member_loops(context), &status);
+    return status.is_learner;
+}
+
 static const struct gauge {
     enum metric metric;
     int64_t (*value)(void *context);
 } gauges[] = {
+    {METRIC_IS_LEARNER, is_learner},
     {METRIC_MVCC_DB_TOTAL_SIZE, db_size},
     {METRIC_MVCC_DB_IN_USE, db_in_use},
     {METRIC_MVCC_KEYS, keys},
@@ -106,16 +114,10 @@ static void set_label(enum metric_family family, const char *label, const char *
 
 static void set_labels(struct member *member)
 {
-    char id[24], version[VERSION_TEXT_BYTES];
-    struct machine *machine = member_machine(member);
-    snprintf(id, sizeof(id), "%" PRIx64, machine_member_id(machine));
-    machine_cluster_version(machine, version);
-    char *patch = strrchr(version, '.'); /* "3.5.0" is shown as "3.5" */
-    if (patch != NULL)
-        *patch = '\0';
+    char id[24];
+    snprintf(id, sizeof(id), "%" PRIx64, machine_member_id(member_machine(member)));
     set_label(METRIC_SERVER_ID, "server_id", id);
     set_label(METRIC_SERVER_VERSION, "server_version", CONFIG_API_VERSION);
-    set_label(METRIC_CLUSTER_VERSION, "cluster_version", version);
     set_label(METRIC_WAL_DISK, "disk", member_disk_name(member));
 }
 

@@ -39,12 +39,17 @@ static void put_alarm_error(struct wire_out *out, const struct alarm *alarm)
     wire_put_bytes(out, FIELD_ERRORS, slice_from_str(text));
 }
 
+#define QUARANTINED_TEXT \
+    "this member is quarantined: what it promised is gone; remove it and add it again, empty"
+
 static void put_errors(const struct services *services, struct rpc_call *call, struct wire_out *out,
-                       raft_id leader)
+                       const struct loops_status *status)
 {
     const struct alarm *alarms;
     uint32_t count;
-    if (leader == 0)
+    if (status->is_quarantined)
+        wire_put_bytes(out, FIELD_ERRORS, SLICE(QUARANTINED_TEXT));
+    if (status->leader == 0)
         wire_put_bytes(out, FIELD_ERRORS, slice_from_str(api_error_text(API_NO_LEADER)));
     if (machine_alarms(services->options.machine, call->arena, &alarms, &count) != ST_OK)
         out->failed = true;
@@ -74,7 +79,7 @@ static void on_status(struct rpc_call *call)
     wire_put_varint(&out, FIELD_RAFT_INDEX, status.commit);
     wire_put_varint(&out, FIELD_RAFT_TERM, status.term);
     wire_put_varint(&out, FIELD_RAFT_APPLIED_INDEX, status.applied);
-    put_errors(services, call, &out, status.leader);
+    put_errors(services, call, &out, &status);
     wire_put_varint(&out, FIELD_DB_SIZE_IN_USE, stat.backend.in_use_bytes);
     wire_put_varint(&out, FIELD_IS_LEARNER, status.is_learner);
     finish_message(call, &out);

@@ -2,6 +2,7 @@
  * the leader knows: another member passes the call on to it over the peer port. */
 #include "base/buf.h"
 #include "base/list.h"
+#include "server/metrics/metrics.h"
 #include "server/services/services_private.h"
 #include "server/state/conf_state.h"
 #include "server/state/machine.h"
@@ -11,10 +12,23 @@ enum { FIELD_MEMBERS = 2 };
 
 /* ---- on the leader ---- */
 
+/* The leader counts, also those that were passed on to it; the reasons are those of its peer port,
+ * as in etcd. */
+static void end(struct promotion *promotion, enum api_error error)
+{
+    const char *reason;
+    promotion_http_status(error, &reason);
+    const char *pairs[] = {"Reason", reason, NULL};
+    if (error == API_OK)
+        metrics_add(METRIC_LEARNER_PROMOTIONS, 1);
+    else if (error != API_NOT_LEADER)
+        metrics_child_add(metrics_child(METRIC_LEARNER_PROMOTIONS_FAILED, pairs), 1);
+    promotion->done(promotion, error);
+}
+
 static void proposal_done(struct conf_proposal *proposal, enum api_error error)
 {
-    struct promotion *promotion = CONTAINER_OF(proposal, struct promotion, proposal);
-    promotion->done(promotion, error);
+    end(CONTAINER_OF(proposal, struct promotion, proposal), error);
 }
 
 /* {"id":N,"peerURLs":null,"isPromote":true} */
@@ -41,7 +55,7 @@ static void propose_promotion(struct promotion *promotion)
     uint64_t id = loops_next_id(services->options.loops);
     struct raft_payload *payload = promote_payload(promotion->id, id);
     if (payload == NULL) {
-        promotion->done(promotion, API_NO_MEMORY);
+        end(promotion, API_NO_MEMORY);
         return;
     }
     promotion->proposal = (struct conf_proposal){
@@ -71,7 +85,7 @@ static void progress_done(struct progress_request *progress, enum api_error erro
     if (error == API_OK)
         error = check_promotion(promotion->services);
     if (error != API_OK)
-        promotion->done(promotion, error);
+        end(promotion, error);
     else
         propose_promotion(promotion);
 }

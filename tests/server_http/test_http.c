@@ -24,7 +24,7 @@ static struct {
     struct acceptor *acceptor;
     uint16_t port;
     _Atomic uint32_t alarms;
-    atomic_bool has_leader, is_version_decided, hold_checks;
+    atomic_bool has_leader, is_quarantined, is_version_decided, hold_checks;
     _Atomic(const char *) read_error;
     _Atomic(const char *) linearizable_error;
     _Atomic(struct http_check *) held;
@@ -34,6 +34,12 @@ static uint32_t alarms(void *context)
 {
     (void)context;
     return atomic_load(&member.alarms);
+}
+
+static bool is_quarantined(void *context)
+{
+    (void)context;
+    return atomic_load(&member.is_quarantined);
 }
 
 static bool has_leader(void *context)
@@ -84,9 +90,11 @@ static int setup(void **state)
     metrics_reset();
     memset(&member, 0, sizeof(member));
     member.has_leader = true;
+    member.is_quarantined = false;
     member.is_version_decided = true;
     struct http_options options = {
         .handlers = {.alarms = alarms,
+                     .is_quarantined = is_quarantined,
                      .has_leader = has_leader,
                      .serializable_read = serializable_read,
                      .linearizable_read = linearizable_read,
@@ -187,6 +195,9 @@ static void test_http_health_names_the_first_reason(void **state)
     const char *answer = ask("/health");
     assert_answer(answer, 503, "{\"health\":\"false\",\"reason\":\"RAFT NO LEADER\"}\n");
     assert_non_null(strstr(answer, "\r\nX-Content-Type-Options: nosniff\r\n"));
+    member.is_quarantined = true;
+    assert_answer(ask("/health?serializable=true"), 503,
+                  "{\"health\":\"false\",\"reason\":\"QUARANTINED\"}\n");
     member.alarms = HTTP_ALARM_OTHER;
     assert_answer(ask("/health"), 503, "{\"health\":\"false\",\"reason\":\"ALARM UNKNOWN\"}\n");
     member.alarms = HTTP_ALARM_CORRUPT;

@@ -86,7 +86,8 @@ void loops_get_status(const struct loops *loops, struct loops_status *out)
                                  .commit = 9,
                                  .applied = 8,
                                  .is_leader = !loops->is_follower,
-                                 .is_learner = loops->is_learner};
+                                 .is_learner = loops->is_learner,
+                                 .is_quarantined = loops->is_quarantined};
 }
 
 /* ---- a call and its end ---- */

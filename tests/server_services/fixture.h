@@ -12,7 +12,7 @@
 struct loops {
     struct harness *harness;
     enum api_error refuse;
-    bool is_follower, is_learner;
+    bool is_follower, is_learner, is_quarantined;
     raft_index match, leader_match; /* of any member that is in the table */
     uint32_t proposals, reads, local_reads, changes, transfers;
     raft_id transferee;

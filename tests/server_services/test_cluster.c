@@ -1,5 +1,6 @@
 /* The methods that change and look after a cluster. */
 #include "base/buf.h"
+#include "server/metrics/metrics.h"
 #include "server/state/conf_state.h"
 #include "tests/server_services/fixture.h"
 
@@ -218,6 +219,44 @@ static void test_promote_waits_until_the_learner_follows(void **state)
     assert_error(by_id(f, PROMOTE, 6), API_NOT_ENOUGH_STARTED);
 }
 
+static void assert_metric(const char *line)
+{
+    struct buf text;
+    buf_init(&text, UINT32_MAX);
+    assert_int_equal(metrics_render(&text), ST_OK);
+    assert_int_equal(buf_append(&text, slice_make("", 1)), ST_OK);
+    if (strstr((const char *)buf_slice(&text).data, line) == NULL)
+        fail_msg("no line '%s'", line);
+    buf_deinit(&text);
+}
+
+static void test_promote_is_counted_by_the_leader(void **state)
+{
+    struct fixture *f = *state;
+    metrics_reset();
+    have_member(f, 1, "a", false);
+    have_member(f, 2, "b", true);
+    f->loops.is_follower = true;
+    f->forward_error = API_LEARNER_NOT_READY;
+    by_id(f, PROMOTE, 2); /* the leader's to count */
+    f->loops.is_follower = false;
+    f->loops.leader_match = 100;
+    by_id(f, PROMOTE, 2);
+    f->loops.match = 100;
+    by_id(f, PROMOTE, 9);
+    by_id(f, PROMOTE, 1);
+    by_id(f, PROMOTE, 1);
+    assert_metric("\netcd_server_learner_promote_successes 0\n");
+    by_id(f, PROMOTE, 2);
+    assert_metric("\netcd_server_learner_promote_successes 1\n");
+#define FAILED "\netcd_server_learner_promote_failures{Reason="
+    assert_metric(FAILED "\"etcdserver: can only promote a learner member which is in sync with "
+                         "leader\"} 1\n");
+    assert_metric(FAILED "\"membership: ID not found\"} 1\n");
+    assert_metric(FAILED "\"membership: can only promote a learner member\"} 2\n");
+    metrics_reset();
+}
+
 static void test_promote_goes_to_the_leader(void **state)
 {
     struct fixture *f = *state;
@@ -332,6 +371,17 @@ static void test_alarm_is_proposed_and_shown(void **state)
     assert_error(alarm(f, 1, 1, 3), API_UNDECODABLE);
     assert_error(alarm(f, 1, 1, -1), API_UNDECODABLE);
     assert_int_equal(f->loops.proposals, before);
+}
+
+static void test_status_says_that_the_member_is_quarantined(void **state)
+{
+    struct fixture *f = *state;
+    f->loops.is_quarantined = true;
+    call(f, STATUS, SLICE_EMPTY);
+    const Etcdserverpb__StatusResponse *status =
+        decode(f, &etcdserverpb__status_response__descriptor);
+    assert_int_equal(status->n_errors, 1);
+    assert_non_null(strstr(status->errors[0], "this member is quarantined"));
 }
 
 static void test_alarms_are_limited(void **state)
@@ -469,11 +519,13 @@ int main(void)
         FIXTURE_TEST(test_strict_check_guards_the_quorum),
         FIXTURE_TEST(test_change_stops_with_the_member),
         FIXTURE_TEST(test_promote_waits_until_the_learner_follows),
+        FIXTURE_TEST(test_promote_is_counted_by_the_leader),
         FIXTURE_TEST(test_promote_goes_to_the_leader),
         FIXTURE_TEST(test_promotion_is_told_over_http_and_read_again),
         FIXTURE_TEST(test_learner_serves_little),
         FIXTURE_TEST(test_client_may_insist_on_a_leader),
         FIXTURE_TEST(test_alarm_is_proposed_and_shown),
+        FIXTURE_TEST(test_status_says_that_the_member_is_quarantined),
         FIXTURE_TEST(test_alarms_are_limited),
         FIXTURE_TEST(test_hash_kv_is_of_a_revision),
         FIXTURE_TEST(test_move_leader_goes_to_voters_only),
