@@ -5,6 +5,7 @@
 #include "base/bytes.h"
 #include "storage/index_history.h"
 #include "storage/mvcc_checkpoint.h"
+#include "storage/mvcc_private.h"
 #include "tests/fakes/backend_mem.h"
 #include "tests/mvcc/key_space.h"
 
@@ -319,6 +320,26 @@ static void test_mvcc_compaction_waits_for_readers(void **state)
 
 /* The end of a compaction is noted between two entries; if none follows, a stopping member still
  * seals what it has, and a snapshot can be pinned. */
+/* etcd believes finishedCompactRev and looks for nothing below it. */
+static void test_mvcc_calls_no_compaction_finished_before_its_deletions(void **state)
+{
+    (void)state;
+    bool more = true;
+    key_space_put(&ks, "a", "1"); /* 2 */
+    key_space_put(&ks, "a", "2"); /* 3 */
+    assert_int_equal(mvcc_compact(ks.mvcc, 3), ST_OK);
+    key_space_end_entry(&ks);
+    while (more)
+        assert_int_equal(mvcc_compact_step(ks.mvcc, &more), ST_OK);
+    assert_int_equal(mvcc_compact_step(ks.mvcc, &more), ST_OK);
+    assert_true(mvcc_compact_is_done(ks.mvcc));
+    assert_int_equal(store_forget_pending_count(ks.store), 1);
+    assert_true(ks.mvcc->finished_revision < 3);
+    key_space_trim(&ks);
+    assert_int_equal(store_forget_pending_count(ks.store), 0);
+    assert_int_equal(ks.mvcc->finished_revision, 3);
+}
+
 static void test_mvcc_the_end_of_a_compaction_delays_no_seal(void **state)
 {
     (void)state;
@@ -677,6 +698,7 @@ int main(void)
         CASE(test_mvcc_compact_keeps_what_its_revision_shows),
         CASE(test_mvcc_keeps_a_tombstone_at_the_compact_revision),
         CASE(test_mvcc_compaction_waits_for_readers),
+        CASE(test_mvcc_calls_no_compaction_finished_before_its_deletions),
         CASE(test_mvcc_the_end_of_a_compaction_delays_no_seal),
         CASE(test_mvcc_does_not_open_with_a_compact_revision_out_of_bounds),
         CASE(test_mvcc_resumes_a_compaction_after_a_restart),

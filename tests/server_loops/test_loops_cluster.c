@@ -91,6 +91,17 @@ static void test_cluster_goes_on_while_the_disk_of_the_leader_hangs(void **state
 }
 
 /* What is in its log has an open fate; its callers learn that at once. */
+struct watched {
+    uint32_t member;
+};
+
+static bool leads_no_more(struct cluster *cluster, void *context)
+{
+    struct loops_status status;
+    loops_get_status(cluster->members[((struct watched *)context)->member].loops, &status);
+    return !status.is_leader;
+}
+
 static void test_cluster_answers_at_once_when_leadership_is_lost(void **state)
 {
     (void)state;
@@ -100,7 +111,8 @@ static void test_cluster_answers_at_once_when_leadership_is_lost(void **state)
     network_isolate(cluster->network, leader, true);
     struct operation *put = cluster_put(cluster, leader);
     struct operation *read = cluster_read(cluster, leader);
-    cluster_run(cluster, 3 * NS_PER_S);
+    cluster_until(cluster, leads_no_more, &(struct watched){leader}, 3 * NS_PER_S, "a step-down");
+    cluster_run(cluster, NS_PER_MS);
     assert_int_equal(put->state, OPERATION_FAILED);
     assert_int_equal(put->error, API_LEADER_CHANGED);
     assert_int_equal(read->state, OPERATION_FAILED);
