@@ -215,6 +215,15 @@ void tree_sync_range(struct tree_inode *file, uint64_t offset, uint64_t size)
     file->durable_size = file->size;
 }
 
+bool tree_is_synced(const struct tree_inode *inode)
+{
+    for (size_t i = 0; i < inode->pages_count; i++) {
+        if (inode->pages[i].dirty)
+            return false;
+    }
+    return inode->size == inode->durable_size && inode->changes_count == 0;
+}
+
 /* Some sectors of the page reached the disk, some did not. */
 static void tear_page(struct tree_page *page, struct rng *rng)
 {

@@ -85,6 +85,9 @@ void tree_write(struct tree_inode *file, uint64_t offset, const uint8_t *data, s
 void tree_resize(struct tree_inode *file, uint64_t size);
 void tree_sync_range(struct tree_inode *file, uint64_t offset, uint64_t size);
 
+/* Nothing of it would be lost. */
+bool tree_is_synced(const struct tree_inode *inode);
+
 /* The moment after power came back: the durable state, and the newest state is the same. */
 void tree_cut(struct tree *tree, enum tree_mood mood, struct rng *rng, struct tree_cut_report *out);
 #endif

@@ -352,15 +352,6 @@ static void on_fallocate(fuse_req_t request, fuse_ino_t number, int mode, off_t 
     fuse_reply_err(request, error);
 }
 
-static bool is_clean(const struct tree_inode *inode)
-{
-    for (size_t i = 0; i < inode->pages_count; i++) {
-        if (inode->pages[i].dirty)
-            return false;
-    }
-    return inode->size == inode->durable_size && inode->changes_count == 0;
-}
-
 /* With nothing to flush the disk is not asked: the kernel sends a sync after each write that was
  * synchronous by itself, and that would count twice. */
 static void sync_inode(fuse_req_t request, fuse_ino_t number)
@@ -368,7 +359,7 @@ static void sync_inode(fuse_req_t request, fuse_ino_t number)
     pthread_mutex_lock(&disk.lock);
     const struct tree_inode *inode = tree_get(&disk.tree, number);
     int error = inode == NULL ? ESTALE : disk.frozen ? EIO : 0;
-    bool clean = error == 0 && is_clean(inode);
+    bool clean = error == 0 && tree_is_synced(inode);
     if (error == 0 && !clean)
         add_sync((struct sync){.request = request,
                                .inode = number,
