@@ -7,7 +7,7 @@
  *   store 0000000000000000.lmdb
  *   checksum <16 hex digits: XXH3-64 of the lines above>
  */
-#include "server/run/datadir.h"
+#include "storage/datadir/datadir.h"
 
 #include "base/assert.h"
 #include "base/hash.h"
@@ -206,26 +206,33 @@ static enum status lock_root(struct datadir *d, char *why, size_t why_bytes)
     return ST_OK;
 }
 
+static enum status set_paths(const char *path, const char *wal_dir, struct datadir *d, char *why,
+                             size_t why_bytes)
+{
+    *d = (struct datadir){.lock_fd = -1, .wal_is_apart = wal_dir[0] != '\0'};
+    why[0] = '\0';
+    if (strlen(path) >= sizeof(d->root) - NAMES_BYTES_MAX ||
+        !join(d->member, sizeof(d->member), path, "member") ||
+        !join(d->snap, sizeof(d->snap), d->member, "snap") ||
+        !join(d->wal, sizeof(d->wal), d->member, "wal"))
+        return explain(ST_INVALID, why, why_bytes, "the path of data directory '%s' is too long",
+                       path);
+    if (strlen(wal_dir) >= sizeof(d->wal) - NAMES_BYTES_MAX)
+        return explain(ST_INVALID, why, why_bytes, "the path of log directory '%s' is too long",
+                       wal_dir);
+    snprintf(d->root, sizeof(d->root), "%s", path);
+    if (d->wal_is_apart)
+        snprintf(d->wal, sizeof(d->wal), "%s", wal_dir);
+    return ST_OK;
+}
+
 enum status datadir_open(const char *path, const char *wal_dir, struct datadir *out, char *why,
                          size_t why_bytes)
 {
-    *out = (struct datadir){.lock_fd = -1, .wal_is_apart = wal_dir[0] != '\0'};
-    why[0] = '\0';
-    if (strlen(path) >= sizeof(out->root) - NAMES_BYTES_MAX ||
-        !join(out->member, sizeof(out->member), path, "member") ||
-        !join(out->wal, sizeof(out->wal), out->member, "wal"))
-        return explain(ST_INVALID, why, why_bytes, "the path of data directory '%s' is too long",
-                       path);
-    if (strlen(wal_dir) >= sizeof(out->wal) - NAMES_BYTES_MAX)
-        return explain(ST_INVALID, why, why_bytes, "the path of log directory '%s' is too long",
-                       wal_dir);
-    snprintf(out->root, sizeof(out->root), "%s", path);
-    if (out->wal_is_apart)
-        snprintf(out->wal, sizeof(out->wal), "%s", wal_dir);
-    enum status st = lock_root(out, why, why_bytes);
+    enum status st = set_paths(path, wal_dir, out, why, why_bytes);
+    if (st == ST_OK)
+        st = lock_root(out, why, why_bytes);
     if (st != ST_OK)
-        goto fail;
-    if (!join(out->snap, sizeof(out->snap), out->member, "snap"))
         goto fail;
     out->exists = path_exists(out->root, "member");
     if (out->exists) {
@@ -237,6 +244,44 @@ enum status datadir_open(const char *path, const char *wal_dir, struct datadir *
 fail:
     datadir_close(out);
     return st;
+}
+
+/* The lock is asked for shared and given back at once: there is no other way to learn of it that
+ * works across containers. */
+static enum status look_at_root(const char *root, bool *in_use_out, char *why, size_t why_bytes)
+{
+    int fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return explain(errno == ENOENT    ? ST_NOT_FOUND
+                       : errno == ENOTDIR ? ST_INVALID
+                                          : ST_IO,
+                       why, why_bytes, "cannot open data directory '%s': %s", root,
+                       strerror(errno));
+    *in_use_out = flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    close(fd);
+    return ST_OK;
+}
+
+enum status datadir_look(const char *path, const char *wal_dir, struct datadir *out,
+                         enum datadir_kind *kind_out, bool *in_use_out, char *why, size_t why_bytes)
+{
+    *kind_out = DATADIR_NOTHING;
+    *in_use_out = false;
+    enum status st = set_paths(path, wal_dir, out, why, why_bytes);
+    if (st == ST_OK)
+        st = look_at_root(out->root, in_use_out, why, why_bytes);
+    if (st != ST_OK)
+        return st;
+    out->exists = path_exists(out->root, "member");
+    if (!out->exists) {
+        *kind_out = path_exists(out->root, "member.new") ? DATADIR_UNFINISHED : DATADIR_NOTHING;
+        return ST_OK;
+    }
+    *kind_out = DATADIR_ETCD;
+    if (!path_exists(out->member, "FORMAT") && is_etcd(out->member))
+        return ST_OK;
+    *kind_out = DATADIR_CLEAT;
+    return read_format(out, why, why_bytes);
 }
 
 void datadir_close(struct datadir *datadir)

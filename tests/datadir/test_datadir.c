@@ -1,4 +1,4 @@
-#include "server/run/datadir.h"
+#include "storage/datadir/datadir.h"
 
 #include <errno.h>
 #include <ftw.h>
@@ -97,6 +97,70 @@ static void test_datadir_has_one_owner(void **state)
 }
 
 /* A path that would be cut off somewhere later names another directory. */
+static enum status look_at(struct place *place, enum datadir_kind *kind, bool *in_use)
+{
+    return datadir_look(place->root, "", &place->datadir, kind, in_use, place->why,
+                        sizeof(place->why));
+}
+
+static void write_file(const char *folder, const char *name)
+{
+    char path[256];
+    snprintf(path, sizeof(path), "%s/%s", folder, name);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    assert_int_equal(fclose(file), 0);
+}
+
+static void test_datadir_look_changes_nothing_and_tells_who_has_it(void **state)
+{
+    struct place *place = *state;
+    enum datadir_kind kind;
+    bool in_use;
+    assert_int_equal(look_at(place, &kind, &in_use), ST_NOT_FOUND);
+    assert_int_not_equal(access(place->root, F_OK), 0);
+    struct place owner = *place;
+    begin_or_fail(&owner);
+    assert_int_equal(look_at(place, &kind, &in_use), ST_OK);
+    assert_int_equal(kind, DATADIR_UNFINISHED);
+    assert_true(in_use);
+    assert_int_equal(datadir_commit(&owner.datadir, owner.why, sizeof(owner.why)), ST_OK);
+    assert_int_equal(look_at(place, &kind, &in_use), ST_OK);
+    assert_int_equal(kind, DATADIR_CLEAT);
+    assert_true(in_use && place->datadir.exists);
+    assert_int_equal(place->datadir.format.life_id, format.life_id);
+    assert_string_equal(place->datadir.wal, owner.datadir.wal);
+    datadir_close(&owner.datadir);
+    assert_int_equal(look_at(place, &kind, &in_use), ST_OK);
+    assert_false(in_use);
+    write_file(place->datadir.member, "FORMAT"); /* empty now */
+    assert_int_equal(look_at(place, &kind, &in_use), ST_INVALID);
+    assert_int_equal(kind, DATADIR_CLEAT);
+    assert_non_null(strstr(place->why, "FORMAT"));
+}
+
+static void test_datadir_look_knows_etcds(void **state)
+{
+    struct place *place = *state;
+    enum datadir_kind kind;
+    bool in_use;
+    char folder[128];
+    assert_int_equal(mkdir(place->root, 0700), 0);
+    assert_int_equal(look_at(place, &kind, &in_use), ST_OK);
+    assert_int_equal(kind, DATADIR_NOTHING);
+    static const char *const folders[] = {"member", "member/snap"};
+    for (size_t i = 0; i < 2; i++) {
+        snprintf(folder, sizeof(folder), "%s/%s", place->root, folders[i]);
+        assert_int_equal(mkdir(folder, 0700), 0);
+    }
+    write_file(folder, "db");
+    assert_int_equal(look_at(place, &kind, &in_use), ST_OK);
+    assert_int_equal(kind, DATADIR_ETCD);
+    assert_int_equal(open_at(place, place->root, ""), ST_INVALID);
+    snprintf(place->root + strlen(place->root), 16, "/member/snap/db");
+    assert_int_equal(look_at(place, &kind, &in_use), ST_INVALID);
+}
+
 static void test_datadir_refuses_paths_without_room_for_its_names(void **state)
 {
     struct place *place = *state;
@@ -169,6 +233,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_datadir_keeps_what_was_committed),
         TEST(test_datadir_has_one_owner),
+        TEST(test_datadir_look_changes_nothing_and_tells_who_has_it),
+        TEST(test_datadir_look_knows_etcds),
         TEST(test_datadir_refuses_paths_without_room_for_its_names),
         TEST(test_datadir_tells_why_format_was_cut_short),
         TEST(test_datadir_refuses_every_changed_byte_of_format),

@@ -1,5 +1,5 @@
-/* server/run/datadir.h - the data directory: its lock, its layout, and the FORMAT file that says
- * whose it is.
+/* storage/datadir/datadir.h - the data directory: its lock, its layout, and the FORMAT file that
+ * says whose it is. The server owns one; tools look into one.
  *
  *   <data-dir>/member/           made aside as member.new and renamed, so it is whole or absent
  *     FORMAT                     text, see datadir.c
@@ -7,8 +7,8 @@
  *     store/ <index>.lmdb | .sqlite, index.ckpt
  *     snap/                      snapshots being received
  */
-#ifndef SERVER_RUN_DATADIR_H
-#define SERVER_RUN_DATADIR_H
+#ifndef STORAGE_DATADIR_DATADIR_H
+#define STORAGE_DATADIR_DATADIR_H
 #include "base/status.h"
 
 #include <limits.h>
@@ -41,6 +41,23 @@ struct datadir {
 CHECKED enum status datadir_open(const char *path, const char *wal_dir, struct datadir *out,
                                  char *why, size_t why_bytes);
 void datadir_close(struct datadir *datadir);
+
+enum datadir_kind {
+    DATADIR_NOTHING,    /* an empty directory, or one without anything of a member in it */
+    DATADIR_UNFINISHED, /* a first start that was cut short; nothing was acknowledged in it */
+    DATADIR_CLEAT,
+    DATADIR_ETCD,
+};
+
+/* For tools: recognises what is at path without making, locking or changing anything, so that a
+ * running member's directory may be looked at. out->lock_fd is -1, nothing needs closing;
+ * *in_use_out tells whether another process holds the directory. format is read for DATADIR_CLEAT
+ * alone. Errors, each with a sentence in why (at least 512 bytes): ST_NOT_FOUND (nothing is at
+ * path), ST_INVALID (no directory, or FORMAT is lost or damaged: *kind_out is then DATADIR_CLEAT
+ * and the paths are set), ST_IO. */
+CHECKED enum status datadir_look(const char *path, const char *wal_dir, struct datadir *out,
+                                 enum datadir_kind *kind_out, bool *in_use_out, char *why,
+                                 size_t why_bytes);
 
 /* Begins a new member: makes member.new with its folders; what an interrupted try left behind is
  * removed. */
