@@ -35,6 +35,8 @@ MAY_INCLUDE = {
     "server/run": ["base/", "proto/", "raft/", "wal/", "storage/", "server/"],
     "tools": ["base/", "proto/", "raft/", "wal/", "storage/", "server/state/"],
     "tools/client": ["base/", "proto/"],
+    "tools/cli": ["base/", "tools/print/"],
+    "tools/print": ["base/", "proto/"],
     "bench": ["base/", "proto/", "raft/", "wal/", "storage/", "server/state/", "tools/client/"],
     "tests": [""],
 }
