@@ -1,12 +1,26 @@
 /* tests/client/echo_server.h - a gRPC server in a thread of the test, on a free loopback port.
- * "/echo" answers with the request's body, "/fail" with InvalidArgument and the body as text,
- * "/hang" never. */
+ *
+ * Of one message each way: "/echo" answers with the request's body, "/fail" with InvalidArgument
+ * and the body as text, "/hang" never, "/metadata" with what the call brought of the keys token and
+ * hasleader. "/etcdserverpb.Auth/Authenticate" gives "t1", "t2" and so on, for any password but
+ * "wrong"; "/etcdserverpb.KV/Range" and ".../Put" are "/metadata".
+ * Of many: "/stream" sends each message back until the client has finished; "/many" takes the text
+ * "COUNT BYTES" and sends so many messages, each of BYTES times the byte of its number. */
 #ifndef TESTS_CLIENT_ECHO_SERVER_H
 #define TESTS_CLIENT_ECHO_SERVER_H
+#include <stdint.h>
 
 struct echo_server;
 
 struct echo_server *echo_server_start(void); /* NULL when it cannot */
-const char *echo_server_endpoint(const struct echo_server *server);
+/* The same over TLS. client_ca_pem: NULL, or who has to have signed a client's certificate. */
+struct echo_server *echo_server_start_tls(const char *cert_pem, const char *key_pem,
+                                          const char *client_ca_pem);
+const char *echo_server_endpoint(const struct echo_server *server); /* with http or https */
+const char *echo_server_address(const struct echo_server *server);  /* without */
+/* The next count calls fail so, all but Authenticate. text is borrowed for good. */
+void echo_server_fail_next(struct echo_server *server, uint32_t count, uint32_t code,
+                           const char *text);
+uint32_t echo_server_calls_count(struct echo_server *server); /* that have come, failed ones too */
 void echo_server_stop(struct echo_server *server);
 #endif

@@ -102,6 +102,41 @@ static void test_client_call_ends_at_its_deadline(void **state)
     assert_int_equal(reply.code, CLIENT_DEADLINE_EXCEEDED);
 }
 
+static void test_client_call_carries_its_metadata(void **state)
+{
+    struct fixture *f = *state;
+    const struct client_metadata metadata[] = {
+        {SLICE("hasleader"), SLICE("true")},
+        {SLICE("token"), SLICE("a-token-longer-than-a-slice-holds-in-itself.7")}};
+    struct client_request request = {
+        .method = "/metadata", .timeout_ms = 10000, .metadata = metadata, .metadata_count = 2};
+    struct client_reply reply;
+    assert_int_equal(client_call(f->client, &request, &f->arena, &reply), ST_OK);
+    assert_int_equal(reply.code, CLIENT_OK);
+    assert_true(
+        slice_eq(reply.body,
+                 SLICE("hasleader=true\ntoken=a-token-longer-than-a-slice-holds-in-itself.7\n")));
+}
+
+static void test_client_is_connected_once_it_has_waited(void **state)
+{
+    struct fixture *f = *state;
+    bool connected = false;
+    for (uint32_t i = 0; i < 5000 && !connected; i++) {
+        connected = client_is_connected(f->client, 2);
+        client_wait(f->client, 1);
+    }
+    assert_true(connected);
+    struct client_options options = {.endpoints = "127.0.0.1:1"};
+    struct client *client = NULL;
+    assert_int_equal(client_open(&options, &client), ST_OK);
+    for (uint32_t i = 0; i < 10; i++) {
+        assert_false(client_is_connected(client, 0));
+        client_wait(client, 1);
+    }
+    client_close(client);
+}
+
 static void test_client_call_to_a_closed_port_is_unavailable(void **state)
 {
     struct fixture *f = *state;
@@ -200,7 +235,8 @@ static void test_client_open_refuses_what_it_cannot_use(void **state)
         {"localhost", 1, ST_INVALID},
         {"http://", 1, ST_INVALID},
         {"127.0.0.1:1,", 1, ST_INVALID},
-        {"https://127.0.0.1:1", 1, ST_UNSUPPORTED},
+        {"https://", 1, ST_INVALID},
+        {"unix://", 1, ST_INVALID},
         {"127.0.0.1:1", CLIENT_CONNECTIONS_MAX + 1, ST_TOO_BIG},
         {"127.0.0.1:1,127.0.0.1:2", CLIENT_CONNECTIONS_MAX / 2 + 1, ST_TOO_BIG},
     };
@@ -212,10 +248,10 @@ static void test_client_open_refuses_what_it_cannot_use(void **state)
         assert_null(client);
     }
     struct client *client = NULL;
-    struct client_options options = {.endpoints = "http://127.0.0.1:1/,localhost:2",
+    struct client_options options = {.endpoints = "http://127.0.0.1:1/,localhost:2,unix:///x",
                                      .connections_per_endpoint = 4};
     assert_int_equal(client_open(&options, &client), ST_OK);
-    assert_int_equal(client_connections_count(client), 8);
+    assert_int_equal(client_connections_count(client), 12);
     client_close(client);
 }
 
@@ -230,6 +266,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_client_call_returns_code_and_text_of_an_error, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_client_call_ends_at_its_deadline, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_client_call_carries_its_metadata, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_client_is_connected_once_it_has_waited, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_client_call_to_a_closed_port_is_unavailable, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_client_start_keeps_many_calls_apart, setup, teardown),

@@ -1,25 +1,15 @@
-#include "tools/client/client.h"
+#include "tools/client/client_private.h"
 
 #include "base/assert.h"
 #include "base/minmax.h"
 
 #include <grpc/byte_buffer_reader.h>
-#include <grpc/grpc.h>
-#include <grpc/grpc_security.h>
 #include <grpc/support/alloc.h>
 #include <grpc/support/time.h>
 
-struct client {
-    grpc_channel **channels;
-    uint32_t channels_count, in_flight;
-    bool wait_for_ready, closing;
-    grpc_completion_queue *queue;
-    struct call *calls; /* all in flight, for client_close() */
-    struct call *free;  /* kept for the next start */
-};
-
 /* A unary call: one batch, one completion. */
 struct call {
+    struct completion completion; /* first: the tag is the call */
     struct client *client;
     struct call *next, *previous;
     client_done_fn done;
@@ -33,60 +23,11 @@ struct call {
 
 /* ---- endpoints ---- */
 
-/* A connection of its own for each channel: by default channels with one target share one. Retries
- * and the environment's proxy would make what is measured or tested something else. */
-static grpc_channel *channel_new(const char *target)
+static enum status open_channels(struct client *client, const struct client_options *options)
 {
-    static char retries[] = GRPC_ARG_ENABLE_RETRIES, proxy[] = GRPC_ARG_ENABLE_HTTP_PROXY;
-    static char resolution[] = GRPC_ARG_SERVICE_CONFIG_DISABLE_RESOLUTION;
-    static char pool[] = GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL;
-    static char receive[] = GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH;
-    static char backoff_first[] = GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS;
-    static char backoff_min[] = GRPC_ARG_MIN_RECONNECT_BACKOFF_MS;
-    static char backoff_max[] = GRPC_ARG_MAX_RECONNECT_BACKOFF_MS;
-    grpc_arg list[] = {
-        {.type = GRPC_ARG_INTEGER, .key = retries, .value.integer = 0},
-        {.type = GRPC_ARG_INTEGER, .key = proxy, .value.integer = 0},
-        {.type = GRPC_ARG_INTEGER, .key = resolution, .value.integer = 1},
-        {.type = GRPC_ARG_INTEGER, .key = pool, .value.integer = 1},
-        {.type = GRPC_ARG_INTEGER, .key = receive, .value.integer = -1 /* no limit */},
-        {.type = GRPC_ARG_INTEGER, .key = backoff_first, .value.integer = 50},
-        {.type = GRPC_ARG_INTEGER, .key = backoff_min, .value.integer = 1000},
-        {.type = GRPC_ARG_INTEGER, .key = backoff_max, .value.integer = 1000},
-    };
-    grpc_channel_args args = {.num_args = sizeof(list) / sizeof(list[0]), .args = list};
-    grpc_channel_credentials *credentials = grpc_insecure_credentials_create();
-    grpc_channel *channel = grpc_channel_create(target, credentials, &args);
-    grpc_channel_credentials_release(credentials);
-    return channel;
-}
-
-/* Takes the next endpoint off the front of *list as a gRPC target. */
-static enum status next_target(const char **list, char target[static 256])
-{
-    const char *start = *list;
-    size_t len = strcspn(start, ",");
-    *list = start[len] == ',' ? start + len + 1 : start + len;
-    if (len >= 8 && memcmp(start, "https://", 8) == 0)
-        return ST_UNSUPPORTED;
-    if (len >= 7 && memcmp(start, "http://", 7) == 0) {
-        start += 7;
-        len -= 7;
-    }
-    while (len > 0 && start[len - 1] == '/')
-        len--;
-    if (len == 0 || len > 255 || memchr(start, ':', len) == NULL)
-        return ST_INVALID;
-    memcpy(target, start, len);
-    target[len] = '\0';
-    return ST_OK;
-}
-
-static enum status open_channels(struct client *client, const char *endpoints,
-                                 uint32_t per_endpoint)
-{
+    uint32_t per_endpoint = max_u32(options->connections_per_endpoint, 1);
     uint32_t endpoints_count = 1;
-    for (const char *p = endpoints; *p != '\0'; p++)
+    for (const char *p = options->endpoints; *p != '\0'; p++)
         endpoints_count += *p == ',';
     if (per_endpoint > CLIENT_CONNECTIONS_MAX ||
         endpoints_count > CLIENT_CONNECTIONS_MAX / per_endpoint)
@@ -95,13 +36,16 @@ static enum status open_channels(struct client *client, const char *endpoints,
     if (client->channels == NULL)
         return ST_NO_MEMORY;
     for (uint32_t round = 0; round < per_endpoint; round++) {
-        const char *rest = endpoints;
+        const char *rest = options->endpoints;
         for (uint32_t i = 0; i < endpoints_count; i++) {
-            char target[256];
-            enum status st = next_target(&rest, target);
+            struct client_endpoint endpoint;
+            enum status st = client_next_endpoint(&rest, &endpoint);
             if (st != ST_OK)
                 return st;
-            client->channels[client->channels_count++] = channel_new(target);
+            grpc_channel *channel = client_channel_new(options, &endpoint);
+            if (channel == NULL)
+                return ST_INVALID;
+            client->channels[client->channels_count++] = channel;
         }
     }
     return ST_OK;
@@ -116,8 +60,7 @@ enum status client_open(const struct client_options *options, struct client **ou
     grpc_init();
     client->wait_for_ready = options->wait_for_ready;
     client->queue = grpc_completion_queue_create_for_next(NULL);
-    enum status st =
-        open_channels(client, options->endpoints, max_u32(options->connections_per_endpoint, 1));
+    enum status st = open_channels(client, options);
     if (st != ST_OK) {
         client_close(client);
         return st;
@@ -133,7 +76,8 @@ void client_close(struct client *client)
     client->closing = true;
     for (struct call *call = client->calls; call != NULL; call = call->next)
         grpc_call_cancel(call->call, NULL);
-    while (client->in_flight > 0)
+    client_streams_cancel(client);
+    while (client->pending > 0)
         client_poll(client, 1000);
     for (uint32_t i = 0; i < client->channels_count; i++)
         grpc_channel_destroy(client->channels[i]);
@@ -158,6 +102,13 @@ uint32_t client_connections_count(const struct client *client)
     return client->channels_count;
 }
 
+bool client_is_connected(struct client *client, uint32_t connection)
+{
+    grpc_channel *channel = client->channels[connection % client->channels_count];
+    return grpc_channel_check_connectivity_state(channel, /* try_to_connect= */ 1) ==
+           GRPC_CHANNEL_READY;
+}
+
 uint32_t client_in_flight(const struct client *client)
 {
     return client->in_flight;
@@ -175,6 +126,8 @@ const char *client_code_name(uint32_t code)
 
 /* ---- calls ---- */
 
+static void finish(struct completion *completion, bool ok);
+
 static struct call *call_new(struct client *client)
 {
     struct call *call = client->free;
@@ -184,7 +137,7 @@ static struct call *call_new(struct client *client)
         call = malloc(sizeof(*call));
     if (call == NULL)
         return NULL;
-    *call = (struct call){.client = client, .next = client->calls};
+    *call = (struct call){.completion = {.run = finish}, .client = client, .next = client->calls};
     if (client->calls != NULL)
         client->calls->previous = call;
     client->calls = call;
@@ -215,10 +168,59 @@ static gpr_timespec deadline_after(uint64_t timeout_ms)
                         gpr_time_from_millis((int64_t)timeout_ms, GPR_TIMESPAN));
 }
 
-static void start_batch(struct call *call, grpc_byte_buffer *message)
+grpc_call *client_call_create(struct client *client, const struct client_request *request)
 {
+    grpc_slice method = grpc_slice_from_copied_string(request->method);
+    grpc_call *call =
+        grpc_channel_create_call(client->channels[request->connection % client->channels_count],
+                                 NULL, GRPC_PROPAGATE_DEFAULTS, client->queue, method, NULL,
+                                 deadline_after(request->timeout_ms), NULL);
+    grpc_slice_unref(method);
+    return call;
+}
+
+grpc_op client_begin_op(const struct client *client, const struct client_request *request,
+                        grpc_metadata metadata[static CLIENT_METADATA_MAX])
+{
+    ASSERT(request->metadata_count <= CLIENT_METADATA_MAX);
+    grpc_op op = {.op = GRPC_OP_SEND_INITIAL_METADATA};
+    for (uint32_t i = 0; i < request->metadata_count; i++) {
+        const struct client_metadata *pair = &request->metadata[i];
+        metadata[i] = (grpc_metadata){
+            .key = grpc_slice_from_copied_buffer((const char *)pair->key.data, pair->key.len),
+            .value =
+                grpc_slice_from_copied_buffer((const char *)pair->value.data, pair->value.len)};
+    }
+    op.data.send_initial_metadata.count = request->metadata_count;
+    op.data.send_initial_metadata.metadata = metadata;
+    if (client->wait_for_ready)
+        op.flags = GRPC_INITIAL_METADATA_WAIT_FOR_READY |
+                   GRPC_INITIAL_METADATA_WAIT_FOR_READY_EXPLICITLY_SET;
+    return op;
+}
+
+void client_metadata_unref(const struct client_request *request, grpc_metadata *metadata)
+{
+    for (uint32_t i = 0; i < request->metadata_count; i++) {
+        grpc_slice_unref(metadata[i].key);
+        grpc_slice_unref(metadata[i].value);
+    }
+}
+
+void client_start_ops(struct client *client, grpc_call *call, const grpc_op *ops, size_t count,
+                      struct completion *completion)
+{
+    grpc_call_error error = grpc_call_start_batch(call, ops, count, completion, NULL);
+    ASSERT(error == GRPC_CALL_OK); /* anything else is a batch that we built wrongly */
+    client->pending++;
+}
+
+static void start_batch(struct call *call, const struct client_request *request,
+                        grpc_byte_buffer *message)
+{
+    grpc_metadata metadata[CLIENT_METADATA_MAX];
     grpc_op ops[6] = {
-        {.op = GRPC_OP_SEND_INITIAL_METADATA},
+        client_begin_op(call->client, request, metadata),
         {.op = GRPC_OP_SEND_MESSAGE, .data.send_message.send_message = message},
         {.op = GRPC_OP_SEND_CLOSE_FROM_CLIENT},
         {.op = GRPC_OP_RECV_INITIAL_METADATA,
@@ -229,12 +231,27 @@ static void start_batch(struct call *call, grpc_byte_buffer *message)
                                         .status = &call->code,
                                         .status_details = &call->text}},
     };
-    if (call->client->wait_for_ready)
-        ops[0].flags = GRPC_INITIAL_METADATA_WAIT_FOR_READY |
-                       GRPC_INITIAL_METADATA_WAIT_FOR_READY_EXPLICITLY_SET;
-    grpc_call_error error =
-        grpc_call_start_batch(call->call, ops, sizeof(ops) / sizeof(ops[0]), call, NULL);
-    ASSERT(error == GRPC_CALL_OK); /* anything else is a batch that we built wrongly */
+    client_start_ops(call->client, call->call, ops, sizeof(ops) / sizeof(ops[0]),
+                     &call->completion);
+    client_metadata_unref(request, metadata);
+}
+
+grpc_byte_buffer *client_message_new(struct slice body)
+{
+    grpc_slice bytes = grpc_slice_from_copied_buffer((const char *)body.data, body.len);
+    grpc_byte_buffer *message = grpc_raw_byte_buffer_create(&bytes, 1);
+    grpc_slice_unref(bytes);
+    return message;
+}
+
+grpc_slice client_message_bytes(grpc_byte_buffer *message)
+{
+    grpc_byte_buffer_reader reader;
+    if (!grpc_byte_buffer_reader_init(&reader, message))
+        return grpc_empty_slice();
+    grpc_slice bytes = grpc_byte_buffer_reader_readall(&reader);
+    grpc_byte_buffer_reader_destroy(&reader);
+    return bytes;
 }
 
 enum status client_start(struct client *client, const struct client_request *request,
@@ -249,24 +266,18 @@ enum status client_start(struct client *client, const struct client_request *req
     call->context = context;
     grpc_metadata_array_init(&call->initial);
     grpc_metadata_array_init(&call->trailing);
-    grpc_slice method = grpc_slice_from_copied_string(request->method);
-    call->call =
-        grpc_channel_create_call(client->channels[request->connection % client->channels_count],
-                                 NULL, GRPC_PROPAGATE_DEFAULTS, client->queue, method, NULL,
-                                 deadline_after(request->timeout_ms), NULL);
-    grpc_slice_unref(method);
-    grpc_slice bytes =
-        grpc_slice_from_copied_buffer((const char *)request->body.data, request->body.len);
-    grpc_byte_buffer *message = grpc_raw_byte_buffer_create(&bytes, 1);
-    start_batch(call, message);
+    call->call = client_call_create(client, request);
+    grpc_byte_buffer *message = client_message_new(request->body);
+    start_batch(call, request, message);
     grpc_byte_buffer_destroy(message);
-    grpc_slice_unref(bytes);
     return ST_OK;
 }
 
 /* Ends the call and tells its owner. */
-static void finish(struct call *call)
+static void finish(struct completion *completion, bool ok)
 {
+    (void)ok; /* a batch that receives the status does not fail, the status tells */
+    struct call *call = (struct call *)completion;
     /* Short slices hold their bytes in themselves, and the call is reused by the owner's next
      * start: so both are this frame's. */
     grpc_slice text = call->text;
@@ -275,11 +286,7 @@ static void finish(struct call *call)
         .text = slice_make(GRPC_SLICE_START_PTR(text), GRPC_SLICE_LENGTH(text))};
     grpc_slice body = grpc_empty_slice();
     if (call->received != NULL && call->code == GRPC_STATUS_OK) {
-        grpc_byte_buffer_reader reader;
-        if (grpc_byte_buffer_reader_init(&reader, call->received)) {
-            body = grpc_byte_buffer_reader_readall(&reader);
-            grpc_byte_buffer_reader_destroy(&reader);
-        }
+        body = client_message_bytes(call->received);
         reply.body = slice_make(GRPC_SLICE_START_PTR(body), GRPC_SLICE_LENGTH(body));
     }
     grpc_call_unref(call->call);
@@ -296,20 +303,27 @@ static void finish(struct call *call)
     grpc_slice_unref(text);
 }
 
-uint32_t client_poll(struct client *client, uint64_t timeout_ms)
+uint32_t client_wait(struct client *client, uint64_t timeout_ms)
 {
     uint32_t count = 0;
     gpr_timespec until = gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),
                                       gpr_time_from_millis((int64_t)timeout_ms, GPR_TIMESPAN));
-    while (client->in_flight > 0) {
+    do {
         grpc_event event = grpc_completion_queue_next(client->queue, until, NULL);
         if (event.type != GRPC_OP_COMPLETE)
             break;
-        finish(event.tag);
+        client->pending--;
+        struct completion *completion = event.tag;
+        completion->run(completion, event.success != 0);
         count++;
         until = gpr_inf_past(GPR_CLOCK_MONOTONIC); /* the rest only as far as it waits already */
-    }
+    } while (client->pending > 0);
     return count;
+}
+
+uint32_t client_poll(struct client *client, uint64_t timeout_ms)
+{
+    return client->pending > 0 ? client_wait(client, timeout_ms) : 0;
 }
 
 /* ---- one call, waited for ---- */
