@@ -404,6 +404,19 @@ enum status raft_forget_leader(struct raft *r)
     return ST_OK;
 }
 
+void raft_report_gone(struct raft *r, raft_id id)
+{
+    if (id == 0 || r->leader != id || r->role != RAFT_FOLLOWER || r->config.lease_reads ||
+        raft_forget_leader(r) != ST_OK)
+        return;
+    /* Two ticks at least, so that the others have noticed too and their leases are over; a draw,
+     * so that seldom two of them begin together. */
+    uint32_t soon =
+        2 + (uint32_t)rng_below(r->config.rng, max_u32(r->config.election_ticks / 2, 1));
+    soon = min_u32(soon + r->config.election_delay_ticks, r->election_timeout);
+    r->election_elapsed = max_u32(r->election_elapsed, r->election_timeout - soon);
+}
+
 void raft_report_unreachable(struct raft *r, raft_id id)
 {
     struct progress *progress = tracker_find(&r->tracker, id);

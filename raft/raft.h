@@ -218,6 +218,12 @@ CHECKED enum status raft_transfer_leader(struct raft *raft, raft_id to);
 CHECKED enum status raft_forget_leader(struct raft *raft);
 /* The transport lost messages to a member: the leader probes it again. */
 void raft_report_unreachable(struct raft *raft, raft_id id);
+/* The process of a member has surely ended: its host says that nobody listens there. A follower of
+ * it lets go of it, so that it can grant votes at once, and campaigns within half an election
+ * timeout instead of one to two. Where that is wrong the next heartbeat mends it: others who hear
+ * the leader refuse the pre-vote. No-op in all other cases, with lease_reads, and without memory.
+ */
+void raft_report_gone(struct raft *raft, raft_id id);
 /* The MsgSnap to a member was delivered with its bytes, or was not. */
 void raft_report_snapshot(struct raft *raft, raft_id id, bool delivered);
 

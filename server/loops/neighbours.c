@@ -8,7 +8,7 @@
 struct peer_report {
     struct inbox_node node;
     raft_id id;
-    bool is_snapshot;
+    bool is_gone, is_snapshot;
     bool succeeded;
 };
 
@@ -64,6 +64,11 @@ static void report(struct loops *loops, struct peer_report report)
 void loops_peer_unreachable(struct loops *loops, raft_id id)
 {
     report(loops, (struct peer_report){.id = id});
+}
+
+void loops_peer_gone(struct loops *loops, raft_id id)
+{
+    report(loops, (struct peer_report){.id = id, .is_gone = true});
 }
 
 void loops_peer_snapshot_sent(struct loops *loops, raft_id id, bool succeeded)
@@ -160,6 +165,8 @@ static void take_report(struct consensus *c, const struct peer_report *report, u
 {
     if (report->is_snapshot)
         raft_report_snapshot(c->raft, report->id, report->succeeded);
+    else if (report->is_gone)
+        raft_report_gone(c->raft, report->id);
     else
         raft_report_unreachable(c->raft, report->id);
     if (report->succeeded)

@@ -63,6 +63,9 @@ struct peer_message {
  * dropped (the sender's core sends again); they are always owned by the loops from here. */
 void loops_receive(struct loops *loops, struct peer_message *chain);
 void loops_peer_unreachable(struct loops *loops, raft_id id);
+/* No connection with it is left and its host refuses new ones: its process has ended. A hint, which
+ * may be wrong or be given again. */
+void loops_peer_gone(struct loops *loops, raft_id id);
 void loops_peer_snapshot_sent(struct loops *loops, raft_id id, bool succeeded);
 /* A member's answer said that this one is no longer in the cluster. */
 void loops_removed_from_cluster(struct loops *loops);

@@ -40,14 +40,35 @@ static void dial_failed(struct peer *peer, enum dial_kind dial, const char *why)
         peer_inactive(peer, why);
 }
 
-static void dial_to(struct peer *peer, enum dial_kind dial, const struct peer_url *url,
-                    const struct peer_addresses *addresses, uint32_t which)
+/* How a dial ended, by its errno. When a stream met nobody listening wherever the member might be,
+ * and none is left in either direction, its process has ended: a host that is slow, or a network
+ * that is cut, does not refuse. */
+static void note_refusal(struct peer *peer, enum dial_kind dial, int error)
 {
+    struct dialer *d = &peer->dialers[dial];
+    d->refusals = error == ECONNREFUSED ? d->refusals + 1 : 0;
+    if (dial == DIAL_PROBE || d->refusals == 0 || d->refusals < d->places)
+        return;
+    for (uint32_t i = 0; i < STREAM_KINDS; i++) {
+        const struct conn *reader = peer->dialers[i].conn;
+        if (peer->writers[i] != NULL || (reader != NULL && reader->state == CONN_STREAM))
+            return;
+    }
+    peer->peers->owner.gone(peer->peers->owner.context, peer->id);
+}
+
+static void dial_to(struct peer *peer, enum dial_kind dial, const struct peer_url *url,
+                    const struct peer_addresses *addresses)
+{
+    struct dialer *d = &peer->dialers[dial];
     struct peers *peers = peer->peers;
     struct byte_stream *stream = NULL;
     int fd;
-    if (dial_start(addresses, which, &fd) != ST_OK) {
-        dial_failed(peer, dial, strerrordesc_np(errno));
+    d->places = d->urls_count * addresses->count;
+    if (dial_start(addresses, d->attempts / d->urls_count, &fd) != ST_OK) {
+        int error = errno;
+        note_refusal(peer, dial, error);
+        dial_failed(peer, dial, strerrordesc_np(error));
         return;
     }
     struct conn *conn = NULL;
@@ -59,7 +80,7 @@ static void dial_to(struct peer *peer, enum dial_kind dial, const struct peer_ur
     }
     conn->peer = peer;
     conn->dial = dial;
-    peer->dialers[dial].conn = conn;
+    d->conn = conn;
     conn_deadline(conn, peers->dial_timeout_ns);
 }
 
@@ -96,15 +117,15 @@ void dialer_dial(struct peer *peer, enum dial_kind dial)
     char text[URL_BYTES_MAX];
     struct peer_url url;
     struct peer_addresses addresses;
-    uint32_t attempts = peer->dialers[dial].attempts;
-    uint32_t urls_count = peer_url(peer, attempts, text);
-    if (urls_count == 0 || peer_url_parse(text, &url) != ST_OK ||
+    struct dialer *d = &peer->dialers[dial];
+    d->urls_count = peer_url(peer, d->attempts, text);
+    if (d->urls_count == 0 || peer_url_parse(text, &url) != ST_OK ||
         (url.is_secure && peer->peers->streams == &byte_stream_plain)) {
         dial_failed(peer, dial, "it has no URL that can be dialled");
         return;
     }
     if (peer_url_resolve(&url, /* numeric= */ true, &addresses) == ST_OK)
-        dial_to(peer, dial, &url, &addresses, attempts / urls_count);
+        dial_to(peer, dial, &url, &addresses);
     else
         look_up(peer, dial, &url);
 }
@@ -116,8 +137,7 @@ void dialer_resolved(struct lookup *lookup)
     d->is_resolving = false;
     if (peer->is_listed && !atomic_load(&peer->peers->is_stopping)) {
         if (lookup->resolving.status == ST_OK)
-            dial_to(peer, lookup->dial, &lookup->resolving.url, &lookup->resolving.addresses,
-                    d->attempts);
+            dial_to(peer, lookup->dial, &lookup->resolving.url, &lookup->resolving.addresses);
         else
             dial_failed(peer, lookup->dial, "its host is not known");
     }
@@ -166,8 +186,10 @@ static enum status ask_for_stream(struct conn *conn)
 
 void dialer_connected(struct conn *conn)
 {
-    if (dial_finish(conn->stream->fd) != ST_OK) {
-        conn_fail(conn, strerrordesc_np(errno));
+    int error = dial_finish(conn->stream->fd) == ST_OK ? 0 : errno;
+    note_refusal(conn->peer, conn->dial, error);
+    if (error != 0) {
+        conn_fail(conn, strerrordesc_np(error));
         return;
     }
     enum status st = ST_OK;

@@ -61,6 +61,7 @@ struct peers_owner {
     /* A chain of messages, oldest first; owned by the receiver, each until its release(). */
     void (*receive)(void *context, struct peer_message *chain);
     void (*unreachable)(void *context, raft_id id);
+    void (*gone)(void *context, raft_id id);
     void (*snapshot_sent)(void *context, raft_id id, bool succeeded);
     /* `by` said for certain that this member was removed from the cluster for good. */
     void (*removed)(void *context, raft_id by);

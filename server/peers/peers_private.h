@@ -35,6 +35,9 @@ struct dialer {
     bool is_resolving;
     bool is_refused;     /* it answered, but not as we want it: said once */
     uint32_t attempts;   /* failed in a row; chooses the URL and the address */
+    uint32_t urls_count; /* that the attempts take turns with */
+    uint32_t places;     /* those, times the addresses of the last one */
+    uint32_t refusals;   /* dials in a row that met nobody listening */
     uint64_t next_ns;    /* not before */
     uint64_t backoff_ns; /* after the next failure */
 };

@@ -206,6 +206,12 @@ static void unreachable(void *context, raft_id id)
     loops_peer_unreachable(port->member->loops, id);
 }
 
+static void gone(void *context, raft_id id)
+{
+    struct peer_port *port = context;
+    loops_peer_gone(port->member->loops, id);
+}
+
 static void snapshot_sent(void *context, raft_id id, bool succeeded)
 {
     struct peer_port *port = context;
@@ -250,6 +256,7 @@ enum status peer_port_new(struct member *m, struct peer_port **out)
         .snap_dir = m->datadir.snap,
         .owner = {.receive = receive,
                   .unreachable = unreachable,
+                  .gone = gone,
                   .snapshot_sent = snapshot_sent,
                   .removed = removed,
                   .handle = handle,

@@ -116,6 +116,55 @@ static void test_vote_request_in_lease_is_ignored(void **state)
     member_free(m);
 }
 
+/* The leader's process is known to have ended: its lease is over at once, and an election comes
+ * within half a timeout. */
+static void test_leader_gone_is_succeeded_soon(void **state)
+{
+    (void)state;
+    struct member *m = follower((raft_term[]){1}, 1);
+    heartbeat(m, 1, 0);
+    member_settle(m);
+    raft_report_gone(m->raft, 3); /* another's end changes nothing */
+    assert_int_equal(member_status(m).leader, 2);
+    raft_report_gone(m->raft, 2);
+    assert_int_equal(member_status(m).leader, 0);
+    raft_tick(m->raft); /* the other follower is to notice, too */
+    assert_int_equal(member_status(m).role, RAFT_FOLLOWER);
+    for (uint32_t i = 0; i < m->config.election_ticks / 2; i++)
+        raft_tick(m->raft);
+    assert_int_equal(member_status(m).role, RAFT_PRE_CANDIDATE);
+    member_free(m);
+}
+
+static void test_leader_gone_gives_up_its_lease(void **state)
+{
+    (void)state;
+    struct member *m = follower((raft_term[]){1}, 1);
+    heartbeat(m, 1, 0);
+    member_settle(m);
+    raft_report_gone(m->raft, 2);
+    receive(m, vote_request(3, 8, (struct raft_log_id){5, 5}));
+    assert_int_equal(member_status(m).hard_state.vote, 3);
+    member_free(m);
+}
+
+/* The hint was wrong: the leader speaks, and all is as before. */
+static void test_leader_gone_that_lives_leads_on(void **state)
+{
+    (void)state;
+    struct member *m = follower((raft_term[]){1}, 1);
+    heartbeat(m, 1, 0);
+    member_settle(m);
+    raft_report_gone(m->raft, 2);
+    heartbeat(m, 1, 0);
+    member_settle(m);
+    assert_int_equal(member_status(m).leader, 2);
+    for (uint32_t i = 0; i < m->config.election_ticks - 1; i++)
+        raft_tick(m->raft);
+    assert_int_equal(member_status(m).role, RAFT_FOLLOWER);
+    member_free(m);
+}
+
 static void test_own_vote_of_an_earlier_term_does_not_count(void **state)
 {
     (void)state;
@@ -797,6 +846,9 @@ int main(void)
         cmocka_unit_test(test_pre_vote_of_a_lower_term_is_refused_with_ours),
         cmocka_unit_test(test_pre_vote_changes_nothing_here),
         cmocka_unit_test(test_vote_request_in_lease_is_ignored),
+        cmocka_unit_test(test_leader_gone_is_succeeded_soon),
+        cmocka_unit_test(test_leader_gone_gives_up_its_lease),
+        cmocka_unit_test(test_leader_gone_that_lives_leads_on),
         cmocka_unit_test(test_own_vote_of_an_earlier_term_does_not_count),
         cmocka_unit_test(test_election_in_a_joint_configuration_needs_both_halves),
         cmocka_unit_test(test_pre_vote_comes_before_the_term_rises),

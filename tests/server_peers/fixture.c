@@ -110,6 +110,13 @@ static void on_unreachable(void *context, raft_id id)
     bump(node, &node->unreachable);
 }
 
+static void on_gone(void *context, raft_id id)
+{
+    (void)id;
+    struct node *node = context;
+    bump(node, &node->gone);
+}
+
 static void on_snapshot_sent(void *context, raft_id id, bool succeeded)
 {
     (void)id;
@@ -165,6 +172,7 @@ static void open_node(struct node *node, raft_id id, uint64_t cluster_id, const 
                                     .snap_dir = node->snap_dir,
                                     .owner = {.receive = on_receive,
                                               .unreachable = on_unreachable,
+                                              .gone = on_gone,
                                               .snapshot_sent = on_snapshot_sent,
                                               .removed = on_removed,
                                               .handle = on_request,

@@ -27,7 +27,7 @@ struct node {
     pthread_cond_t changed;
     struct peer_message *first, *last; /* came in, not taken */
     uint32_t waiting;
-    uint32_t unreachable, removed, sent_well, sent_badly;
+    uint32_t unreachable, gone, removed, sent_well, sent_badly;
     bool holds; /* messages are kept, not counted and freed */
     uint64_t counted;
     raft_index last_index;

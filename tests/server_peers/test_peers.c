@@ -140,6 +140,7 @@ static void test_a_deaf_peer_delays_nobody(void **state)
     }
     node_wait(&a, &a.unreachable, 1);
     assert_true(longest < NS_PER_S);
+    assert_int_equal(a.gone, 0); /* it listens: it is only slow */
     node_close(&a);
     node_close(&b);
     close(deaf);
@@ -191,6 +192,7 @@ static void test_peers_find_each_other_again(void **state)
     }
     send_app(&a, 2, 1, 0, 1, 10); /* goes nowhere, and that is said */
     node_wait(&a, &a.unreachable, 1);
+    node_wait(&a, &a.gone, 1); /* nobody listens there */
     node_open(&b, 2, CLUSTER_ID, url);
     node_add(&b, &a);
     node_start(&b);

@@ -443,6 +443,18 @@ static void stop_member(struct cluster_member *m)
     network_forget_peers(m->cluster->network, m->number);
 }
 
+/* Its host refuses connections at once, and most of those who can reach it notice. */
+static void tell_of_its_end(struct cluster_member *m)
+{
+    struct cluster *cluster = m->cluster;
+    for (uint32_t i = 0; i < CLUSTER_MEMBERS_MAX; i++) {
+        struct cluster_member *other = &cluster->members[i];
+        if (other->running && !network_link(cluster->network, i, m->number)->cut &&
+            !network_link(cluster->network, m->number, i)->cut && rng_below(&cluster->rng, 8) > 0)
+            loops_peer_gone(other->loops, m->id);
+    }
+}
+
 void cluster_crash(struct cluster *cluster, uint32_t member)
 {
     struct cluster_member *m = &cluster->members[member];
@@ -461,6 +473,7 @@ void cluster_kill(struct cluster *cluster, uint32_t member)
 {
     assert_true(cluster->members[member].running);
     stop_member(&cluster->members[member]);
+    tell_of_its_end(&cluster->members[member]);
     cluster_note(cluster, member);
 }
 

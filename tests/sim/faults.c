@@ -349,8 +349,11 @@ static void disturb_network(struct faults *faults, enum fault fault, uint32_t vi
         ends_in(faults, victim, END_LINKS, length_ns);
         break;
     default:
-        if (cluster->members[other].running && other != victim)
-            network_reset(cluster->network, victim, other);
+        if (!cluster->members[other].running || other == victim)
+            break;
+        network_reset(cluster->network, victim, other);
+        if (draw(faults, 2) == 0) /* something in between refuses: it is taken for dead */
+            loops_peer_gone(cluster->members[victim].loops, cluster->members[other].id);
         break;
     }
 }
