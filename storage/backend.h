@@ -63,8 +63,11 @@ struct backend_options {
                          differs */
     uint64_t map_bytes_max; /* the file never grows beyond it: then ST_NO_SPACE */
     bool create;            /* false: ST_NOT_FOUND when absent */
-    bool read_only;         /* tools; never creates, never changes a byte. The caller holds the lock
-                               of the data directory: no other process has the store open */
+    bool read_only; /* tools; never creates, never changes a byte. The whole structure is looked at
+                       first, so that damage gives ST_CORRUPT and never a signal. Without shared, no
+                       other process may have the store open for writing */
+    bool shared;    /* with read_only: a member may be running on it. The library's lock file beside
+                       the store is used as by any reader, and is all that changes */
     struct buf
         *why; /* NULL, or gets a sentence for people when open fails; borrowed for the call */
 };

@@ -31,6 +31,7 @@
 #include <unistd.h>
 
 #define PRIVATE_DBI BUCKETS_COUNT
+#define LOOKS_WHILE_SHARED 3    /* before a fault counts that a running writer may explain */
 #define FAULTS_BYTES_MAX 65536U /* of a report, REPORT_LINES_MAX lines */
 
 struct lmdb_backend {
@@ -646,7 +647,8 @@ static int open_env(struct lmdb_backend *lmdb, const struct backend_options *opt
     if (rc != MDB_SUCCESS)
         return rc;
     unsigned flags = MDB_NOSUBDIR | MDB_NOTLS | MDB_NORDAHEAD;
-    flags |= options->read_only ? MDB_RDONLY | MDB_NOLOCK : MDB_NOMETASYNC;
+    flags |= options->read_only ? MDB_RDONLY : MDB_NOMETASYNC;
+    flags |= options->read_only && !options->shared ? MDB_NOLOCK : 0;
     mdb_env_set_maxdbs(lmdb->env, BUCKETS_COUNT + 1);
     mdb_env_set_maxreaders(lmdb->env, LMDB_READERS_MAX);
     mdb_env_set_mapsize(lmdb->env, (size_t)map_bytes);
@@ -772,6 +774,34 @@ static enum status look_at_head(const struct backend_options *options)
     return st;
 }
 
+/* The same of the whole file, with a snapshot open: no page that the newest commit or a later one
+ * names is used again meanwhile. A member that runs may be writing the head itself just then. */
+static enum status look_at_all(struct lmdb_backend *lmdb, const struct backend_options *options)
+{
+    struct buf faults;
+    buf_init(&faults, FAULTS_BYTES_MAX);
+    enum status st = ST_CORRUPT;
+    for (int tries = options->shared ? LOOKS_WHILE_SHARED : 1; tries > 0 && st == ST_CORRUPT;
+         tries--) {
+        buf_reset(&faults);
+        struct fault_report report = {.out = &faults};
+        MDB_txn *txn;
+        mdb_filehandle_t fd;
+        st = status_from_lmdb(mdb_txn_begin(lmdb->env, NULL, MDB_RDONLY, &txn));
+        if (st != ST_OK)
+            break;
+        st = mdb_env_get_fd(lmdb->env, &fd) == MDB_SUCCESS ? lmdb_file_check(fd, &report) : ST_IO;
+        mdb_txn_abort(txn);
+    }
+    if (st == ST_CORRUPT)
+        st = open_fails(options, st, "is damaged: %.*s", (int)first_line_bytes(&faults),
+                        (const char *)faults.data);
+    else if (st != ST_OK)
+        st = open_fails(options, st, "cannot be read: %s", status_str(st));
+    buf_deinit(&faults);
+    return st;
+}
+
 static enum status open_file(struct lmdb_backend *lmdb, const struct backend_options *options)
 {
     struct stat file;
@@ -802,7 +832,10 @@ static enum status open_file(struct lmdb_backend *lmdb, const struct backend_opt
     lmdb->room.page_bytes = pages.ms_psize;
     MDB_envinfo info;
     mdb_env_info(lmdb->env, &info);
-    return info.me_last_txnid == 0 ? found(lmdb, options) : recognise(lmdb, options);
+    if (info.me_last_txnid == 0)
+        return found(lmdb, options);
+    enum status st = options->read_only ? look_at_all(lmdb, options) : ST_OK;
+    return st == ST_OK ? recognise(lmdb, options) : st;
 }
 
 static enum status lmdb_open(const struct backend_options *options, struct backend **out)

@@ -539,6 +539,7 @@ static enum status sqlite_open_backend(const struct backend_options *options, st
         return ST_NO_MEMORY;
     sqlite->base.ops = backend_sqlite();
     sqlite->read_only = options->read_only;
+    sqlite->shared = options->shared;
     sqlite->page_count_max = options->map_bytes_max / PAGE_BYTES;
     list_init(&sqlite->pool);
     buf_init(&sqlite->sealed, SQLITE_VALUE_BYTES_MAX);

@@ -36,7 +36,7 @@ struct sqlite_backend {
     struct backend base;
     const char *path; /* of room */
     struct sqlite_room room;
-    bool read_only, writing;
+    bool read_only, shared, writing;
     uint64_t page_count_max; /* 0: none */
     struct connection *writer;
     struct list_node pool; /* idle connections for snapshots */

@@ -78,9 +78,9 @@ int sqlite_connection_new(const struct sqlite_backend *sqlite, struct connection
     list_init(&(*out)->node);
     int flags = SQLITE_OPEN_NOMUTEX;
     flags |= sqlite->read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE;
-    /* Read-only means no lock file either; the caller holds the data directory. */
-    int rc =
-        sqlite3_open_v2(sqlite->path, &(*out)->db, flags, sqlite->read_only ? "unix-none" : NULL);
+    /* Read-only and alone means no lock file either. */
+    bool alone = sqlite->read_only && !sqlite->shared;
+    int rc = sqlite3_open_v2(sqlite->path, &(*out)->db, flags, alone ? "unix-none" : NULL);
     if (rc != SQLITE_OK)
         return rc;
     sqlite3_extended_result_codes((*out)->db, 1);
@@ -92,8 +92,12 @@ int sqlite_connection_configure(const struct sqlite_backend *sqlite, sqlite3 *db
 {
     /* A stop must not wait for a checkpoint; the next start reads the WAL. */
     int rc = sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
-    if (rc == SQLITE_OK && sqlite->read_only) /* no -shm file: nothing beside the store changes */
-        return sqlite_run(db, "PRAGMA locking_mode=EXCLUSIVE; PRAGMA query_only=1");
+    if (rc == SQLITE_OK && sqlite->read_only)
+        rc = sqlite_run(db, "PRAGMA cell_size_check=1; PRAGMA query_only=1");
+    if (rc == SQLITE_OK && sqlite->read_only && !sqlite->shared)
+        rc = sqlite_run(db, "PRAGMA locking_mode=EXCLUSIVE"); /* no -shm file */
+    if (rc == SQLITE_OK && sqlite->read_only)
+        return rc;
     if (rc == SQLITE_OK)
         rc = sqlite_run(
             db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cell_size_check=1;"

@@ -3,6 +3,8 @@
 #include "base/assert.h"
 #include "storage/store_private.h"
 
+#define READ_ONLY_TRIES 10 /* of a mark and snapshots of the same commit; one a second, at most */
+
 /* ---- open and close ---- */
 
 static void buffers_init(struct store *store)
@@ -31,6 +33,28 @@ static enum status load_mark(struct store *store)
     return ST_OK;
 }
 
+/* Where a member may be running on the store, a commit of its may have come between the mark and
+ * the snapshots: then all is read again. */
+static enum status open_first_set(struct store *store, struct store_set **out)
+{
+    for (int tries = 0; tries < READ_ONLY_TRIES; tries++) {
+        enum status st = store_set_new(store, store->instance, out);
+        if (st != ST_OK || !store->options.backend_options.shared)
+            return st;
+        uint64_t index = store->opened_at.index;
+        buf_reset(&store->opened_conf_state);
+        buf_reset(&store->applied_conf_state);
+        st = load_mark(store);
+        if (st == ST_OK && store->opened_at.index == index)
+            return ST_OK;
+        store_set_free(*out);
+        *out = NULL;
+        if (st != ST_OK)
+            return st;
+    }
+    return ST_BUSY;
+}
+
 enum status store_open(const struct store_options *options, struct store **out)
 {
     *out = NULL;
@@ -55,7 +79,7 @@ enum status store_open(const struct store_options *options, struct store **out)
         st = ST_NO_MEMORY;
         goto fail;
     }
-    st = store_set_new(store, store->instance, &set);
+    st = open_first_set(store, &set);
     if (st != ST_OK)
         goto fail;
     store->last_commit_ns = clock_monotonic_ns(options->clock);

@@ -12,7 +12,7 @@ static void close_snapshots(struct store_set *set)
     }
 }
 
-static void set_free(struct store_set *set)
+void store_set_free(struct store_set *set)
 {
     close_snapshots(set);
     generation_free(set->dropped);
@@ -40,7 +40,7 @@ enum status store_set_new(struct store *store, struct store_instance *instance,
         set->views[i].set = set;
         enum status st = backend->ops->snapshot_open(backend, &set->views[i].snapshot);
         if (st != ST_OK) {
-            set_free(set);
+            store_set_free(set);
             return st;
         }
     }
@@ -84,7 +84,7 @@ void store_reap(struct store *store)
             continue;
         list_remove(&set->node);
         struct store_instance *instance = set->instance;
-        set_free(set);
+        store_set_free(set);
         if (instance->sets_count == 0 && instance != store->instance)
             store_instance_close(instance);
     }

@@ -1,6 +1,7 @@
 /* What the real backends make of files: damage, foreign files, crashes, reading without a trace. */
 #include "storage/backend.h"
 #include "storage/revision.h"
+#include "storage/store.h"
 
 #include "base/bytes.h"
 #include "base/rng.h"
@@ -371,6 +372,76 @@ static void test_backend_read_only_leaves_no_trace(void **state)
     assert_int_equal(before.bytes_hash, after.bytes_hash);
 }
 
+/* ---- beside a member that runs ---- */
+
+static uint64_t stand_still(void *context)
+{
+    (void)context;
+    return 1;
+}
+
+/* What is seen is one commit: the mark's, whole, and sound. Gives its index. */
+static uint64_t look_beside(struct lock *lock, const struct clock *clock)
+{
+    struct store_options options = {.backend = ops,
+                                    .backend_options = {.path = path,
+                                                        .life_id = LIFE,
+                                                        .map_bytes_max = 1 << 30,
+                                                        .read_only = true,
+                                                        .shared = true},
+                                    .lock = lock,
+                                    .clock = clock,
+                                    .readers_count = 1};
+    struct store *store;
+    struct arena arena;
+    struct slice value;
+    struct buf report;
+    arena_init(&arena, 4096);
+    buf_init(&report, 4096);
+    assert_int_equal(store_open(&options, &store), ST_OK);
+    uint64_t index = store_opened_at(store).index;
+    if (index > 0) {
+        assert_int_equal(store_get(store, BUCKET_META, SLICE("counter"), &arena, &value), ST_OK);
+        assert_int_equal(get_le64(value.data), index);
+    }
+    assert_int_equal(store_check(store, &report), ST_OK);
+    store_close(store);
+    buf_deinit(&report);
+    arena_deinit(&arena);
+    return index;
+}
+
+static void test_backend_is_read_beside_a_running_writer(void **state)
+{
+    (void)state;
+    struct lock *lock;
+    const struct clock clock = {.monotonic_ns = stand_still};
+    assert_int_equal(lock_new(/* threaded= */ false, &lock), ST_OK);
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        close(ends[0]);
+        run_until_killed(ends[1]);
+    }
+    assert_true(child > 0);
+    close(ends[1]);
+    uint64_t said = 0, seen = 0;
+    for (uint32_t round = 0; round < 15; round++) {
+        assert_int_equal(read(ends[0], &said, sizeof(said)), sizeof(said));
+        uint64_t index = look_beside(lock, &clock);
+        assert_true(index >= seen && index >= said);
+        seen = index;
+    }
+    kill(child, SIGKILL);
+    int how;
+    assert_int_equal(waitpid(child, &how, 0), child);
+    assert_true(WIFSIGNALED(how));
+    close(ends[0]);
+    assert_true(look_beside(lock, &clock) >= seen); /* and what the dead one left behind */
+    lock_free(lock);
+}
+
 /* ---- damaged pages ---- */
 
 #define DAMAGES_A_PAGE 2U /* of the kinds below, in turn */
@@ -516,6 +587,7 @@ int main(void)
         WITH_FILES(test_backend_notices_a_flipped_bit_in_a_value),
         WITH_FILES(test_backend_refuses_foreign_files_in_words),
         WITH_FILES(test_backend_read_only_leaves_no_trace),
+        WITH_FILES(test_backend_is_read_beside_a_running_writer),
     };
     if (mkdtemp(folder) == NULL)
         return 1;
