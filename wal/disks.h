@@ -19,6 +19,10 @@ enum disk_kind {
 CHECKED enum status disk_open_real(enum disk_kind kind, const char *dir, struct disk **out,
                                    char *why, size_t why_bytes);
 
+/* A disk that only reads: for tools. Whatever would change something gives ST_UNSUPPORTED. Errors:
+ * ST_NO_MEMORY. */
+CHECKED enum status disk_open_reading(struct disk **out);
+
 /* Asks a copy-on-write file system (btrfs, zfs, bcachefs) to overwrite files made in dir in place.
  * True and a sentence in why when it does not: appends into written blocks can then run out of
  * space. Call it before the log is made. */

@@ -145,7 +145,8 @@ static enum status open_file(struct wal *wal, const char name[WAL_NAME_BYTES],
     memcpy((*out)->name, name, WAL_NAME_BYTES);
     char path[WAL_PATH_BYTES];
     wal_path(wal, name, path);
-    enum status st = disk_open(wal->disk, path, DISK_DIRECT, &(*out)->file);
+    enum status st =
+        disk_open(wal->disk, path, wal->read_only ? DISK_READ_ONLY : DISK_DIRECT, &(*out)->file);
     uint64_t size = 0;
     if (st == ST_OK)
         st = disk_size((*out)->file, &size);
@@ -545,9 +546,9 @@ static enum status read_chain(struct scan *scan)
             return st;
     }
     enum status st = judge_end(scan, tail, stopped, &bad);
-    if (st == ST_OK)
+    if (st == ST_OK && !scan->options->mark_is_unknown)
         st = judge_mark(scan);
-    if (st == ST_OK && tail != NULL)
+    if (st == ST_OK && tail != NULL && !scan->wal->read_only)
         st = make_durable(scan, tail);
     return st;
 }
@@ -594,6 +595,8 @@ static void hand_over(struct scan *scan)
         if (found->on_chain || stands_for_all) {
             list_push_back(&wal->segments, &found->segment->link);
             scan->report->segments_count++;
+        } else if (wal->read_only) {
+            continue;
         } else {
             wal_preparer_retire(wal, found->segment); /* numbered, but nothing came of it */
         }
@@ -642,6 +645,10 @@ static enum status recover(struct scan *scan)
     }
     wal->first_index = 1;
     st = scan->options->create ? ST_OK : read_chain(scan);
+    if (wal->read_only) {
+        hand_over(scan); /* what was read before any damage too */
+        return st;
+    }
     if (st == ST_OK)
         st = take_over_spares(scan);
     if (st != ST_OK)

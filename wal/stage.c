@@ -313,6 +313,7 @@ static enum status check_sizes(const struct wal_append *append)
 
 enum status wal_append(struct wal *wal, const struct wal_append *append, uint64_t *ticket_out)
 {
+    ASSERT(!wal->read_only);
     if (wal->status != ST_OK)
         return wal->status;
     bool writes = must_write(wal, append);

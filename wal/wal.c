@@ -30,6 +30,7 @@ static enum status wal_new(const struct wal_options *options, struct wal **out)
     wal->disk = options->disk;
     wal->clock = options->clock;
     wal->life_id = options->life_id;
+    wal->read_only = options->read_only;
     wal->segment_bytes_first = options->segment_bytes_first;
     if (wal->segment_bytes_first == 0)
         wal->segment_bytes_first = WAL_SEGMENT_BYTES_FIRST;
@@ -51,6 +52,7 @@ static enum status wal_new(const struct wal_options *options, struct wal **out)
 enum status wal_open(const struct wal_options *options, struct wal **out,
                      struct wal_recovered *recovered, struct wal_report *report)
 {
+    ASSERT(!options->read_only || !options->create);
     *out = NULL;
     memset(report, 0, sizeof(*report));
     memset(recovered, 0, sizeof(*recovered));
@@ -62,6 +64,9 @@ enum status wal_open(const struct wal_options *options, struct wal **out,
     enum status st = wal_new(options, &wal);
     if (st == ST_OK)
         st = wal_recover(wal, options, recovered, report);
+    report->verdict = st;
+    if (st == ST_CORRUPT && options->read_only)
+        st = ST_OK;
     if (st != ST_OK) {
         if (report->text[0] == '\0')
             snprintf(report->text, sizeof(report->text), "cannot open the log in '%s': %s",

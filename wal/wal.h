@@ -30,12 +30,17 @@ struct wal_options {
                                       another term there is damage */
     uint64_t segment_bytes_first;  /* 0: the default (4 MiB); multiples of DISK_BLOCK_BYTES */
     uint64_t segment_bytes_max;    /* 0: the default (64 MiB) */
+    bool read_only; /* tools: nothing is made, written, synced or removed, and then only wal_read(),
+                       wal_get_stat() and wal_close() may be called. Damage is no refusal: it is the
+                       report's verdict, and what comes before it can be read */
+    bool mark_is_unknown;   /* with read_only: the log is judged by itself alone */
     uint64_t reserve_bytes; /* of the disk, left to the store that shares it: a new segment is
                                made only while this much stays free */
 };
 
 /* What recovery found, in words for the operator when it refuses. */
 struct wal_report {
+    enum status verdict;                  /* wal_open()'s, but for read_only its result too */
     char text[1024];                      /* what, where, and the ways out; "" when all is well */
     bool torn_tail;                       /* a torn tail was cut: normal after a crash */
     raft_index damage_first, damage_last; /* entries that cannot be trusted, 0 when none */

@@ -72,6 +72,7 @@ struct wal {
     uint64_t life_id;
     uint64_t segment_bytes_first, segment_bytes_max, reserve_bytes;
     enum status status; /* sticky: ST_OK, ST_IO */
+    bool read_only;
 
     struct list_node segments;   /* oldest first; the last one is current unless that is NULL */
     struct wal_segment *current; /* NULL: none fit to write to */

@@ -2,6 +2,7 @@
 #include "tests/wal/fixture.h"
 
 #include "base/minmax.h"
+#include "base/hash.h"
 #include "wal/format.h"
 
 #define SEGMENT_ONE DIR "/0000000000000001.wal"
@@ -13,6 +14,8 @@
 #else
 #define FLIP_STRIDE 1
 #endif
+
+#define READER_STRIDE 61 /* of these, looked at by a reader too */
 
 /* Five batches of one entry in one segment. closed: and a closing batch behind them. */
 static void make_log(struct fixture *f, bool closed)
@@ -26,6 +29,47 @@ static void make_log(struct fixture *f, bool closed)
     fixture_close(f);
 }
 
+static uint64_t hash_of_segment(const struct fixture *f)
+{
+    size_t len = 0;
+    const uint8_t *bytes = fake_disk_bytes(f->disk, SEGMENT_ONE, &len);
+    return bytes == NULL ? 0 : hash64(slice_make(bytes, len));
+}
+
+/* A reader comes to the verdict of an owner, changes nothing, and gives what comes before damage.
+ */
+static void check_reader(struct fixture *f, enum status verdict,
+                         const struct wal_recovered *recovered, const struct wal_report *report)
+{
+    uint64_t before = hash_of_segment(f);
+    f->options.read_only = true;
+    enum status st = fixture_try_open(f, /* create= */ false);
+    f->options.read_only = false;
+    assert_int_equal(f->report.verdict, verdict);
+    assert_int_equal(st, verdict == ST_CORRUPT ? ST_OK : verdict);
+    assert_string_equal(f->report.text, report->text);
+    assert_memory_equal(&f->recovered, recovered, sizeof(*recovered));
+    if (st == ST_OK && f->recovered.last_index >= f->recovered.first_index)
+        fixture_check(f, f->recovered.first_index, f->recovered.last_index, term_is_one);
+    fixture_close(f);
+    assert_int_equal(hash_of_segment(f), before);
+}
+
+/* The owner's start, on a copy, with the reader's before and after it. */
+static enum status try_open_both(struct fixture *f)
+{
+    struct fake_disk *original = f->disk;
+    f->disk = fake_disk_clone(original, /* seed= */ 1);
+    enum status st = fixture_try_open(f, /* create= */ false);
+    fixture_close(f);
+    fake_disk_free(f->disk);
+    f->disk = original;
+    struct wal_recovered recovered = f->recovered;
+    struct wal_report report = f->report;
+    check_reader(f, st, &recovered, &report);
+    return fixture_try_open(f, /* create= */ false);
+}
+
 /* Opens a copy of f's disk after change; closes and throws it away. */
 static enum status open_changed(struct fixture *f, void (*change)(struct fake_disk *, uint64_t),
                                 uint64_t argument)
@@ -33,7 +77,8 @@ static enum status open_changed(struct fixture *f, void (*change)(struct fake_di
     struct fake_disk *original = f->disk;
     f->disk = fake_disk_clone(original, argument);
     change(f->disk, argument);
-    enum status st = fixture_try_open(f, /* create= */ false);
+    enum status st =
+        argument % READER_STRIDE == 0 ? try_open_both(f) : fixture_try_open(f, /* create= */ false);
     if (st == ST_OK && f->recovered.last_index > 0)
         fixture_check(f, 1, f->recovered.last_index, term_is_one);
     fixture_close(f);
