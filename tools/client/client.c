@@ -69,13 +69,18 @@ enum status client_open(const struct client_options *options, struct client **ou
     return ST_OK;
 }
 
+void client_cancel_calls(struct client *client)
+{
+    for (struct call *call = client->calls; call != NULL; call = call->next)
+        grpc_call_cancel(call->call, NULL);
+}
+
 void client_close(struct client *client)
 {
     if (client == NULL)
         return;
     client->closing = true;
-    for (struct call *call = client->calls; call != NULL; call = call->next)
-        grpc_call_cancel(call->call, NULL);
+    client_cancel_calls(client);
     client_streams_cancel(client);
     while (client->pending > 0)
         client_poll(client, 1000);
@@ -328,16 +333,9 @@ uint32_t client_poll(struct client *client, uint64_t timeout_ms)
 
 /* ---- one call, waited for ---- */
 
-struct waiter {
-    struct arena *arena;
-    struct client_reply *out;
-    enum status status;
-    bool done;
-};
-
-static void take_reply(void *context, const struct client_reply *reply)
+void client_take_reply(void *context, const struct client_reply *reply)
 {
-    struct waiter *waiter = context;
+    struct client_waiter *waiter = context;
     waiter->done = true;
     waiter->out->code = reply->code;
     waiter->status = arena_copy(waiter->arena, reply->text, &waiter->out->text);
@@ -349,8 +347,8 @@ enum status client_call(struct client *client, const struct client_request *requ
                         struct arena *arena, struct client_reply *out)
 {
     *out = (struct client_reply){.code = CLIENT_UNKNOWN};
-    struct waiter waiter = {.arena = arena, .out = out};
-    enum status st = client_start(client, request, take_reply, &waiter);
+    struct client_waiter waiter = {.arena = arena, .out = out};
+    enum status st = client_start(client, request, client_take_reply, &waiter);
     if (st != ST_OK)
         return st;
     while (!waiter.done)

@@ -109,6 +109,8 @@ CHECKED enum status client_start(struct client *client, const struct client_requ
 uint32_t client_poll(struct client *client, uint64_t timeout_ms);
 /* The same, but waits although nothing is in flight: connections come up meanwhile. */
 uint32_t client_wait(struct client *client, uint64_t timeout_ms);
+/* Ends all calls in flight, not streams, as canceled; `done` comes with the next poll. */
+void client_cancel_calls(struct client *client);
 uint32_t client_in_flight(const struct client *client); /* calls, without streams */
 
 /* ---- streams ---- */

@@ -52,6 +52,15 @@ void client_start_ops(struct client *client, grpc_call *call, const grpc_op *ops
 grpc_slice client_message_bytes(grpc_byte_buffer *message);
 grpc_byte_buffer *client_message_new(struct slice body); /* owned; a copy */
 
+/* For client_start(): keeps the reply. */
+struct client_waiter {
+    struct arena *arena;
+    struct client_reply *out; /* its slices in arena */
+    enum status status;
+    bool done;
+};
+void client_take_reply(void *context, const struct client_reply *reply);
+
 /* Cancels every stream; client_close() waits for their ends. */
 void client_streams_cancel(struct client *client);
 #endif
