@@ -136,8 +136,8 @@ enum status index_prepare(struct index *index, struct slice key, struct revision
                           int64_t create_revision, int64_t version, struct index_change *out)
 {
     ASSERT(version >= 0);
-    if (key.len == 0 || key.len > UINT32_MAX || revision.main < 0 ||
-        revision.main > INDEX_MAIN_MAX || revision.sub < 0 || revision.sub > INDEX_SUB_MAX)
+    if (key.len > UINT32_MAX || revision.main < 0 || revision.main > INDEX_MAIN_MAX ||
+        revision.sub < 0 || revision.sub > INDEX_SUB_MAX)
         return ST_CORRUPT;
     enum status st = index_history_reserve(&index->history);
     if (st != ST_OK)

@@ -44,8 +44,6 @@ static void check_record(struct check *c, const uint8_t *packed)
 {
     struct index_record record;
     index_record_unpack(packed, &record);
-    if (record.key.len == 0)
-        fault(c, "empty key", record.key);
     if (c->last != NULL && slice_cmp(index_record_key(c->last), record.key) >= 0)
         fault(c, "keys out of order", record.key);
     if (!record.tombstone && (record.version < 1 || record.create_revision > record.newest.main))

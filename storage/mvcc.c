@@ -19,12 +19,9 @@ static enum status restore_record(void *context, struct revision revision, bool 
 {
     struct restore *r = context;
     struct mvcc_kv kv;
-    enum status st = mvcc_kv_decode(record, &kv);
+    enum status st = mvcc_record_decode(record, revision, tombstone, &kv);
     if (st != ST_OK)
         return st;
-    if (!tombstone && (kv.mod_revision != revision.main || kv.version < 1 ||
-                       kv.create_revision < 1 || kv.create_revision > revision.main))
-        return ST_CORRUPT;
     struct index_change change;
     st = index_prepare(r->mvcc->index, kv.key, revision, tombstone ? 0 : kv.create_revision,
                        tombstone ? 0 : kv.version, &change);
@@ -226,7 +223,7 @@ static enum status check_record(void *context, struct revision revision, bool to
     struct checking *c = context;
     struct mvcc_kv kv;
     struct index_record known;
-    if (mvcc_kv_decode(record, &kv) != ST_OK) {
+    if (mvcc_record_decode(record, revision, tombstone, &kv) != ST_OK) {
         fault(c, "record cannot be decoded", revision);
         return ST_OK;
     }

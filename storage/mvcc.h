@@ -42,6 +42,11 @@ struct mvcc_kv {
     int64_t create_revision, mod_revision, version, lease;
 };
 CHECKED enum status mvcc_kv_decode(struct slice record, struct mvcc_kv *out); /* ST_CORRUPT */
+/* The same of whatever may stand in BUCKET_KEY under revision. An empty record is one: etcdutl's
+ * --bump-revision leaves it at the revision it goes on from, and etcd takes it for the only version
+ * of a key of no bytes, which no request can name; compactions keep it, hashes count it. */
+CHECKED enum status mvcc_record_decode(struct slice record, struct revision revision,
+                                       bool tombstone, struct mvcc_kv *out); /* ST_CORRUPT */
 size_t mvcc_kv_encoded_size(const struct mvcc_kv *kv);
 void mvcc_kv_encode(const struct mvcc_kv *kv,
                     uint8_t *out); /* exactly mvcc_kv_encoded_size() bytes */

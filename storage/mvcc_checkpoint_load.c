@@ -110,7 +110,7 @@ static enum status take_key(struct loader *l, struct slice *in)
     l->key.len = (size_t)shared;
     enum status st = buf_append(&l->key, slice_make(in->data, (size_t)rest));
     *in = slice_make(in->data + rest, in->len - (size_t)rest);
-    return st == ST_OK && l->key.len == 0 ? ST_CORRUPT : st;
+    return st;
 }
 
 static enum status take_record(struct loader *l, struct slice *in, uint8_t *flags_out,

@@ -34,7 +34,7 @@ static enum status choose_kept_at(struct hashing *h, uint32_t reader)
 {
     bool found = false;
     struct mvcc_query query = {
-        .range = {SLICE("\0"), SLICE("\0")}, .revision = h->revision, .limit = 1};
+        .range = {SLICE_EMPTY, SLICE("\0")}, .revision = h->revision, .limit = 1};
     struct mvcc_result result;
     enum status st = mvcc_read(h->mvcc, reader, &query, stop_at_first, &found, &result);
     h->kept_at = found ? h->revision : h->compact;
@@ -49,7 +49,7 @@ static enum status hash_record(void *context, struct revision revision, bool tom
         return ST_NOT_FOUND; /* past the end */
     if (revision.main <= h->compact) {
         struct mvcc_kv kv;
-        enum status st = mvcc_kv_decode(record, &kv);
+        enum status st = mvcc_record_decode(record, revision, tombstone, &kv);
         if (st != ST_OK)
             return st;
         if (tombstone || !is_kept(h, revision, kv.key))

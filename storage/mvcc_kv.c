@@ -56,6 +56,22 @@ enum status mvcc_kv_decode(struct slice record, struct mvcc_kv *out)
     return out->key.len > 0 ? ST_OK : ST_CORRUPT;
 }
 
+enum status mvcc_record_decode(struct slice record, struct revision revision, bool tombstone,
+                               struct mvcc_kv *out)
+{
+    if (record.len == 0 && !tombstone) {
+        *out = (struct mvcc_kv){
+            .create_revision = revision.main, .mod_revision = revision.main, .version = 1};
+        return ST_OK;
+    }
+    enum status st = mvcc_kv_decode(record, out);
+    if (st != ST_OK || tombstone)
+        return st;
+    bool is_sound = out->mod_revision == revision.main && out->version >= 1 &&
+                    out->create_revision >= 1 && out->create_revision <= revision.main;
+    return is_sound ? ST_OK : ST_CORRUPT;
+}
+
 static size_t bytes_size(struct slice s)
 {
     return s.len == 0 ? 0 : 1 + varint_size(s.len) + s.len;

@@ -141,15 +141,6 @@ static enum status put(struct dbfile_loader *loader, enum backend_op_kind kind,
     return ST_OK;
 }
 
-/* What the key space demands of a record when it builds its index. */
-static bool is_sound(const struct mvcc_kv *kv, struct revision revision, bool tombstone)
-{
-    if (revision.main > INDEX_MAIN_MAX || revision.sub > INDEX_SUB_MAX)
-        return false;
-    return tombstone || (kv->mod_revision == revision.main && kv->version >= 1 &&
-                         kv->create_revision >= 1 && kv->create_revision <= revision.main);
-}
-
 static enum status load_revision(struct dbfile_loader *loader, const struct dbfile_item *item)
 {
     struct revision revision;
@@ -160,8 +151,9 @@ static enum status load_revision(struct dbfile_loader *loader, const struct dbfi
                     " that is no revision",
                     item->key.len, loader->last.main);
     struct mvcc_kv kv;
-    if (revision_cmp(loader->last, revision) >= 0 || mvcc_kv_decode(item->value, &kv) != ST_OK ||
-        !is_sound(&kv, revision, tombstone))
+    if (revision_cmp(loader->last, revision) >= 0 || revision.main > INDEX_MAIN_MAX ||
+        revision.sub > INDEX_SUB_MAX ||
+        mvcc_record_decode(item->value, revision, tombstone, &kv) != ST_OK)
         return fail(loader, ST_CORRUPT,
                     "db file: revision %" PRId64 ".%" PRId64 " holds no record of that revision",
                     revision.main, revision.sub);

@@ -392,6 +392,89 @@ static void test_loader_refuses_records_that_are_none_of_etcds(void **state)
     expect_refused(&model, NULL, ST_CORRUPT, "confState");
 }
 
+/* ---- what etcdutl's --bump-revision leaves ---- */
+
+static void add_put(struct db_model *model, const char *key, const char *value, int64_t revision)
+{
+    struct mvcc_kv kv = {.key = slice_from_str(key),
+                         .value = slice_from_str(value),
+                         .create_revision = revision,
+                         .mod_revision = revision,
+                         .version = 1};
+    add_revision(model, (struct revision){revision, 0}, /* tombstone= */ false, &kv);
+}
+
+/* A snapshot that was restored with a jump to revision 108: a record without a byte stands there.
+ */
+static void make_bumped(struct buf *file)
+{
+    struct db_model model = {0};
+    static const char keys[][3] = {"k1", "k2", "k3", "k4", "k5", "k6"};
+    static const char values[][3] = {"v1", "v2", "v3", "v4", "v5", "v6"};
+    for (int64_t i = 0; i < 6; i++)
+        add_put(&model, keys[i], values[i], i + 2);
+    struct mvcc_kv deleted = {.key = SLICE("k2")};
+    add_revision(&model, (struct revision){8, 0}, /* tombstone= */ true, &deleted);
+    uint8_t bumped[TOMBSTONE_KEY_BYTES];
+    size_t size = revision_key_encode((struct revision){108, 0}, /* tombstone= */ false, bumped);
+    db_model_add(&model, BUCKET_KEY, slice_make(bumped, size), SLICE_EMPTY);
+    db_model_add(&model, BUCKET_META, SLICE("scheduledCompactRev"), slice_make(bumped, size));
+    struct dbfile_source source = db_model_source(&model);
+    db_write(&source, 512, file);
+    db_model_deinit(&model);
+}
+
+/* The hashes are etcd 3.5.15's own, of the same snapshot. */
+static void expect_bumped(struct key_space *ks)
+{
+    int64_t current, compact;
+    mvcc_revisions(ks->mvcc, &current, &compact);
+    assert_int_equal(current, 108);
+    assert_int_equal(compact, 108);
+    assert_int_equal(key_space_hash(ks, 0), 2641247956U);
+    char text[256];
+    struct mvcc_result result;
+    assert_int_equal(key_space_read(ks, "k2", SLICE("l"), 0, 0, text, sizeof(text), &result),
+                     ST_OK);
+    assert_int_equal(result.count, 4);
+    struct mvcc_query every = {.range = {SLICE("\0"), SLICE("\0")}, .count_only = true};
+    assert_int_equal(mvcc_read(ks->mvcc, 0, &every, NULL, NULL, &result), ST_OK);
+    assert_int_equal(result.count, 5);
+    key_space_check(ks);
+}
+
+static void test_a_jump_of_the_revision_is_as_etcd_sees_it(void **state)
+{
+    (void)state;
+    struct buf file;
+    buf_init(&file, FILE_BYTES_MAX);
+    make_bumped(&file);
+    struct dbfile_loaded loaded = {0};
+    char path[256], checkpoint[256];
+    target_path(path, sizeof(path), backend_lmdb());
+    (void)snprintf(checkpoint, sizeof(checkpoint), "%s/bumped.ckpt", folder);
+    assert_int_equal(load(buf_slice(&file), backend_lmdb(), path, NULL, &loaded, NULL), ST_OK);
+    assert_int_equal(loaded.revision, 108);
+    struct key_space ks;
+    key_space_init(&ks, backend_lmdb(), path);
+    (void)snprintf(ks.checkpoint_path, sizeof(ks.checkpoint_path), "%s", checkpoint);
+    key_space_open(&ks);
+    expect_bumped(&ks);
+    key_space_trim(&ks);
+    expect_bumped(&ks);
+    assert_int_equal(mvcc_checkpoint(ks.mvcc), ST_OK);
+    key_space_close(&ks);
+    key_space_open(&ks);
+    expect_bumped(&ks);
+    (void)key_space_put(&ks, "a", "b");
+    assert_int_equal(mvcc_compact(ks.mvcc, 109), ST_OK);
+    key_space_end_entry(&ks);
+    key_space_trim(&ks);
+    assert_int_equal(key_space_hash(&ks, 0), 1279820716U);
+    key_space_deinit(&ks);
+    buf_deinit(&file);
+}
+
 static void add_mark(struct db_model *model, uint64_t index, uint64_t term)
 {
     uint8_t bytes[8];
@@ -601,6 +684,7 @@ int main(void)
         cmocka_unit_test(test_a_source_waits_for_deletions_to_end),
         cmocka_unit_test(test_loader_commits_a_large_file_in_parts),
         cmocka_unit_test(test_loader_takes_the_higher_compact_revision),
+        cmocka_unit_test(test_a_jump_of_the_revision_is_as_etcd_sees_it),
         cmocka_unit_test(test_loader_refuses_records_that_are_none_of_etcds),
         cmocka_unit_test(test_loader_refuses_a_file_of_another_moment),
         cmocka_unit_test(test_loader_refuses_a_bucket_that_is_not_etcds),

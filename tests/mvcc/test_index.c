@@ -339,8 +339,7 @@ static void test_index_refuses_impossible_revisions(void **state)
         {5, 0}, {4, 9}, {-1, 0}, {6, -1}, {INDEX_MAIN_MAX + 1, 0}, {6, INDEX_SUB_MAX + 1}};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
         assert_int_equal(index_prepare(index, SLICE("k"), bad[i], 5, 2, &change), ST_CORRUPT);
-    assert_int_equal(index_prepare(index, SLICE_EMPTY, (struct revision){6, 0}, 6, 1, &change),
-                     ST_CORRUPT);
+    put(index, SLICE_EMPTY, 6, 6, 1); /* no request names it, but a restored store may hold it */
     check_structure(index);
     index_free(index);
 }
