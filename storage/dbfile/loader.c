@@ -22,6 +22,7 @@ struct dbfile_loader {
     enum bucket bucket;   /* being read */
     struct revision last; /* newest so far */
     size_t uncommitted_bytes;
+    uint64_t loaded_bytes;
     bool has_term;         /* the file names one */
     struct buf conf_state; /* the file's */
     struct dbfile_loaded result;
@@ -116,6 +117,11 @@ struct dbfile_loaded dbfile_loader_result(const struct dbfile_loader *loader)
     return loader->result;
 }
 
+uint64_t dbfile_loader_loaded_bytes(const struct dbfile_loader *loader)
+{
+    return loader->loaded_bytes;
+}
+
 /* ---- records ---- */
 
 static enum status find_bucket(struct slice name, enum bucket *out)
@@ -138,6 +144,7 @@ static enum status put(struct dbfile_loader *loader, enum backend_op_kind kind,
     if (st != ST_OK)
         return target_fails(loader, st);
     loader->uncommitted_bytes += item->key.len + item->value.len;
+    loader->loaded_bytes += item->key.len + item->value.len;
     return ST_OK;
 }
 

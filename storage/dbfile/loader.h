@@ -43,6 +43,8 @@ CHECKED enum status dbfile_loader_open(const struct dbfile_load_options *options
  * (not what was expected), ST_UNSUPPORTED (a bucket that is not etcd's), ST_NO_SPACE, ST_NO_MEMORY,
  * ST_IO. None is for trying again. */
 CHECKED enum status dbfile_loader_step(struct dbfile_loader *loader, bool *done_out);
+/* Of the records loaded so far, for whoever shows how far it is; the file is a little larger. */
+uint64_t dbfile_loader_loaded_bytes(const struct dbfile_loader *loader);
 struct dbfile_loaded dbfile_loader_result(const struct dbfile_loader *loader); /* once done */
 void dbfile_loader_close(struct dbfile_loader *loader);                        /* NULL is fine */
 #endif

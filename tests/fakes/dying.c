@@ -29,6 +29,7 @@ struct unsynced {
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static char watched_dir[PATH_MAX]; /* "": not armed */
 static uint64_t countdown, changes_count;
+static int failure; /* the errno that one change ends with, in place of the process; 0: death */
 static struct unsynced table[UNSYNCED_MAX];
 static void (*write_watch)(const char *path);
 
@@ -38,8 +39,14 @@ void dying_arm(const char *dir, uint64_t nth)
     snprintf(watched_dir, sizeof(watched_dir), "%s", dir);
     countdown = nth;
     changes_count = 0;
+    failure = 0;
     memset(table, 0, sizeof(table));
     pthread_mutex_unlock(&mutex);
+}
+
+void dying_fail_instead(int error)
+{
+    failure = error;
 }
 
 uint64_t dying_count(void)
@@ -144,45 +151,60 @@ static bool is_the_last(void)
     return countdown != 0 && --countdown == 0;
 }
 
-static void change_name(const char *path)
+/* With the mutex, which it gives back: the change is not made. */
+static int refuse(void)
+{
+    if (failure == 0)
+        _exit(DYING_EXIT);
+    errno = failure;
+    pthread_mutex_unlock(&mutex);
+    return -1;
+}
+
+/* These are 0, or -1 with errno set where the change fails. */
+
+static int change_name(const char *path)
 {
     if (!is_watched(path))
-        return;
+        return 0;
     pthread_mutex_lock(&mutex);
     if (is_the_last())
-        _exit(DYING_EXIT);
+        return refuse();
     forget(path);
     note_name(path);
     pthread_mutex_unlock(&mutex);
+    return 0;
 }
 
-static void change_fd(int fd)
+static int change_fd(int fd)
 {
     char path[PATH_MAX];
     if (!fd_is_watched(fd, path))
-        return;
+        return 0;
     pthread_mutex_lock(&mutex);
     if (is_the_last())
-        _exit(DYING_EXIT);
+        return refuse();
     pthread_mutex_unlock(&mutex);
+    return 0;
 }
 
-/* Every other write that the process dies in leaves its first half. */
-static void before_write(int fd, const void *data, size_t len, off_t offset)
+/* Every other write that the process dies in, or that fails, leaves its first half. */
+static int before_write(int fd, const void *data, size_t len, off_t offset)
 {
     char path[PATH_MAX];
     if (!fd_is_watched(fd, path))
-        return;
+        return 0;
     if (write_watch != NULL)
         write_watch(path);
     pthread_mutex_lock(&mutex);
     if (is_the_last()) {
         if (changes_count % 2 == 0 && data != NULL)
             (void)!syscall(SYS_pwrite64, fd, data, len / 2 / SECTOR_BYTES * SECTOR_BYTES, offset);
-        _exit(DYING_EXIT);
+        return refuse();
     }
     note(path, "");
     pthread_mutex_unlock(&mutex);
+    return 0;
 }
 
 static int sync_fd(int fd)
@@ -192,7 +214,7 @@ static int sync_fd(int fd)
         return (int)syscall(SYS_fsync, fd);
     pthread_mutex_lock(&mutex);
     if (is_the_last())
-        _exit(DYING_EXIT);
+        return refuse();
     forget(path);
     pthread_mutex_unlock(&mutex);
     return 0;
@@ -201,8 +223,9 @@ static int sync_fd(int fd)
 static int open_file(int dir, const char *path, int flags, mode_t mode)
 {
     struct stat info;
-    if ((flags & O_CREAT) != 0 && is_watched(path) && stat(path, &info) != 0)
-        change_name(path);
+    if ((flags & O_CREAT) != 0 && is_watched(path) && stat(path, &info) != 0 &&
+        change_name(path) != 0)
+        return -1;
     return (int)syscall(SYS_openat, dir, path, flags, mode);
 }
 
@@ -228,31 +251,36 @@ EXPORT int open64(const char *path, int flags, ...)
 
 EXPORT ssize_t write(int fd, const void *data, size_t len)
 {
-    before_write(fd, NULL, len, 0);
+    if (before_write(fd, NULL, len, 0) != 0)
+        return -1;
     return syscall(SYS_write, fd, data, len);
 }
 
 EXPORT ssize_t pwrite(int fd, const void *data, size_t len, off_t offset)
 {
-    before_write(fd, data, len, offset);
+    if (before_write(fd, data, len, offset) != 0)
+        return -1;
     return syscall(SYS_pwrite64, fd, data, len, offset);
 }
 
 EXPORT ssize_t pwrite64(int fd, const void *data, size_t len, off64_t offset)
 {
-    before_write(fd, data, len, offset);
+    if (before_write(fd, data, len, offset) != 0)
+        return -1;
     return syscall(SYS_pwrite64, fd, data, len, offset);
 }
 
 EXPORT ssize_t writev(int fd, const struct iovec *parts, int count)
 {
-    before_write(fd, NULL, 0, 0);
+    if (before_write(fd, NULL, 0, 0) != 0)
+        return -1;
     return syscall(SYS_writev, fd, parts, count);
 }
 
 EXPORT ssize_t pwritev(int fd, const struct iovec *parts, int count, off_t offset)
 {
-    before_write(fd, NULL, 0, 0);
+    if (before_write(fd, NULL, 0, 0) != 0)
+        return -1;
     return syscall(SYS_pwritev, fd, parts, count, offset, 0);
 }
 
@@ -268,36 +296,42 @@ EXPORT int fdatasync(int fd)
 
 EXPORT int ftruncate(int fd, off_t len)
 {
-    change_fd(fd);
+    if (change_fd(fd) != 0)
+        return -1;
     return (int)syscall(SYS_ftruncate, fd, len);
 }
 
 EXPORT int ftruncate64(int fd, off64_t len)
 {
-    change_fd(fd);
+    if (change_fd(fd) != 0)
+        return -1;
     return (int)syscall(SYS_ftruncate, fd, len);
 }
 
 EXPORT int rename(const char *from, const char *to)
 {
-    change_name(to);
+    if (change_name(to) != 0)
+        return -1;
     return (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
 }
 
 EXPORT int unlink(const char *path)
 {
-    change_name(path);
+    if (change_name(path) != 0)
+        return -1;
     return (int)syscall(SYS_unlinkat, AT_FDCWD, path, 0);
 }
 
 EXPORT int unlinkat(int dir, const char *path, int flags)
 {
-    change_fd(dir);
+    if (change_fd(dir) != 0)
+        return -1;
     return (int)syscall(SYS_unlinkat, dir, path, flags);
 }
 
 EXPORT int mkdir(const char *path, mode_t mode)
 {
-    change_name(path);
+    if (change_name(path) != 0)
+        return -1;
     return (int)syscall(SYS_mkdirat, AT_FDCWD, path, mode);
 }

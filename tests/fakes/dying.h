@@ -13,6 +13,8 @@
 /* The nth change from now (1: the next) of a file below dir, borrowed for good, does not happen any
  * more: the process ends with DYING_EXIT. 0: none does, but all are counted. */
 void dying_arm(const char *dir, uint64_t nth);
+/* The process lives on and that one change fails with this errno: after dying_arm(). */
+void dying_fail_instead(int error);
 uint64_t dying_count(void); /* changes since then */
 /* A file whose path begins so was written, or made in its directory, since dying_arm(), and
  * not synced after that. */
