@@ -122,6 +122,8 @@ int64_t cli_int(const struct cli *cli, const char *name);
 uint64_t cli_uint(const struct cli *cli, const char *name);
 int64_t cli_duration_ns(const struct cli *cli, const char *name);
 char *const *cli_list(const struct cli *cli, const char *name, uint32_t *count_out);
+/* Any flag as it was typed, or its default. */
+const char *cli_text(const struct cli *cli, const char *name);
 /* Was it given on the command line or by the environment? */
 bool cli_given(const struct cli *cli, const char *name);
 

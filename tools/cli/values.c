@@ -302,6 +302,13 @@ char *const *cli_list(const struct cli *cli, const char *name, uint32_t *count_o
     return value->items;
 }
 
+const char *cli_text(const struct cli *cli, const char *name)
+{
+    const struct cli_value *value = cli_value_find(cli, name, strlen(name));
+    ASSERT(value != NULL);
+    return value->text;
+}
+
 bool cli_given(const struct cli *cli, const char *name)
 {
     const struct cli_value *value = cli_value_find(cli, name, strlen(name));

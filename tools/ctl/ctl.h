@@ -1,0 +1,157 @@
+/* tools/ctl/ctl.h - what the commands of cleatctl share: the connection, one call, and the writers.
+ *
+ * A command is a row for tools/cli and a function. One that is a single call reads:
+ *
+ *     static const struct ctl_method list = {"/etcdserverpb.Lease/LeaseLeases",
+ *                                            &etcdserverpb__lease_leases_response__descriptor,
+ *                                            .unlimited = true};
+ *     static const struct ctl_view list_view = {.simple = show_list, .fields = list_fields};
+ *
+ *     static int run_list(struct cli *cli)
+ *     {
+ *         Etcdserverpb__LeaseLeasesRequest request = ETCDSERVERPB__LEASE_LEASES_REQUEST__INIT;
+ *         return ctl_ask(cli, &list, &request.base, &list_view, NULL);
+ *     }
+ *
+ * and gets its line in the table of main.c. Exit codes are those of tools/cli/cli.h. One thread. */
+#ifndef TOOLS_CTL_CTL_H
+#define TOOLS_CTL_CTL_H
+#include "base/arena.h"
+#include "proto/rpc.pb-c.h"
+#include "tools/cli/cli.h"
+#include "tools/client/client.h"
+#include "tools/print/json.h"
+
+#include <protobuf-c/protobuf-c.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define CTL_VERSION "3.5.15" /* of the etcdctl whose commands and output these are */
+#define CTL_API_VERSION "3.5"
+
+/* ---- the connection (connect.c) ---- */
+
+enum ctl_writer { CTL_SIMPLE, CTL_FIELDS, CTL_JSON, CTL_PROTOBUF, CTL_TABLE };
+
+/* The connection flags, read and checked. Texts are borrowed from the cli. */
+struct ctl_options {
+    char *const *endpoints;
+    uint32_t endpoints_count;
+    uint64_t dial_timeout_ms, keepalive_time_ms, keepalive_timeout_ms;
+    const char *cert, *key, *cacert; /* "" is none */
+    bool insecure_transport, insecure_skip_verify;
+    const char *user; /* NULL: none; with its password */
+    const char *password;
+};
+
+struct ctl {
+    struct cli *cli;
+    struct ctl_options options;
+    struct client *client; /* owned; NULL until it is opened */
+    enum ctl_writer writer;
+    bool hex;
+    bool value_only;     /* simple prints no keys */
+    uint64_t timeout_ms; /* --command-timeout */
+    struct arena arena;  /* of answers; a command with many of them resets it between */
+};
+
+/* Reads the environment, the global flags and the writer, and opens the client; nothing is sent
+ * yet. Returns an exit code, errors told. In every case ctl_close() ends *out. */
+int ctl_open(struct cli *cli, struct ctl *out);
+/* The first half of it: everything but the client, for commands that open clients of their own. */
+int ctl_read_flags(struct cli *cli, struct ctl *out);
+/* Opens ctl->client for these endpoints instead of --endpoints. Returns an exit code. */
+int ctl_dial(struct ctl *ctl, char *const *endpoints, uint32_t count);
+void ctl_close(struct ctl *ctl);
+
+struct ctl_method {
+    const char *path; /* "/etcdserverpb.KV/Put" */
+    const ProtobufCMessageDescriptor *response;
+    bool unlimited; /* etcdctl sets no deadline for it */
+};
+
+/* What came back; in ctl->arena. */
+struct ctl_answer {
+    const void *message; /* of the method's response type; NULL on an error */
+    const char *error;   /* NULL, or the text that etcdctl prints behind "Error: " */
+    uint32_t code;       /* enum client_code */
+};
+
+#define CTL_ANY_ENDPOINT UINT32_MAX
+
+/* One call, waited for, to the endpoint of that place in the list, or to any. */
+struct ctl_answer ctl_call(struct ctl *ctl, const struct ctl_method *method,
+                           const ProtobufCMessage *request, uint32_t endpoint);
+/* The error text of a reply that is none of CLIENT_OK: etcd's own texts bare, others as gRPC's. */
+const char *ctl_error_text(struct ctl *ctl, const struct client_reply *reply);
+/* Encodes a message into ctl's arena. Errors: ST_TOO_BIG, ST_NO_MEMORY. */
+CHECKED enum status ctl_pack(struct ctl *ctl, const ProtobufCMessage *message, struct slice *out);
+/* Decodes one into ctl's arena; NULL for what is none. */
+ProtobufCMessage *ctl_unpack(struct ctl *ctl, const ProtobufCMessageDescriptor *type,
+                             struct slice bytes);
+
+/* ---- writers (show.c) ---- */
+
+/* Prints one message to ctl->cli->out. `about` is what the command knows besides. */
+typedef void (*ctl_view_fn)(struct ctl *ctl, const void *message, const void *about);
+
+struct ctl_view {
+    ctl_view_fn simple;
+    ctl_view_fn fields;      /* NULL: "fields not supported as output format", exit code 4 */
+    ctl_view_fn table;       /* NULL: likewise */
+    ctl_view_fn json;        /* NULL: the message as it is */
+    ctl_view_fn protobuf;    /* NULL: the message as it is */
+    const char *no_protobuf; /* instead: why not, exit code 4 */
+};
+
+/* Prints a message by --write-out. Returns an exit code. */
+int ctl_show(struct ctl *ctl, const struct ctl_view *view, const void *message, const void *about);
+/* Opens, calls any endpoint, shows the answer, closes. Returns an exit code. */
+int ctl_ask(struct cli *cli, const struct ctl_method *method, const ProtobufCMessage *request,
+            const struct ctl_view *view, const void *about);
+
+/* Pieces of writers. A missing header shows as zeros. */
+void ctl_fields_header(struct ctl *ctl, const Etcdserverpb__ResponseHeader *header);
+void ctl_fields_kv(struct ctl *ctl, const char *prefix, const Mvccpb__KeyValue *kv);
+void ctl_simple_kv(struct ctl *ctl, const Mvccpb__KeyValue *kv); /* key line, value line */
+/* The four members of a header, as Go shows one that is embedded in another struct. */
+void ctl_json_header(struct print_json *json, const Etcdserverpb__ResponseHeader *header);
+/* Marshals a message to the output. */
+void ctl_protobuf(struct ctl *ctl, const ProtobufCMessage *message);
+/* An array of `count` messages of C type `type` as rows of -w table is left to the command. */
+
+/* Views for answers that are only a header: simple prints `about`, a whole line without its end. */
+extern const struct ctl_view ctl_header_view;
+/* The table's and simple's shapes of the same rows: cells joined by ", " or in a box. Returns an
+ * exit code. */
+struct print_table;
+void ctl_rows_simple(struct ctl *ctl, const struct print_table *table);
+
+/* ---- arguments ---- */
+
+static inline struct slice ctl_slice(ProtobufCBinaryData bytes)
+{
+    return slice_make(bytes.data, bytes.len);
+}
+static inline ProtobufCBinaryData ctl_bytes(const char *text)
+{
+    return (ProtobufCBinaryData){.len = strlen(text), .data = (uint8_t *)(uintptr_t)text};
+}
+/* The end of the range of keys that begin with prefix: its last byte below 0xff raised, what
+ * follows dropped; a zero byte, "to the end", when there is none. In the cli's arena; empty on
+ * ST_NO_MEMORY. */
+CHECKED enum status ctl_prefix_end(struct cli *cli, ProtobufCBinaryData prefix,
+                                   ProtobufCBinaryData *out);
+/* A lease's or member's id in hexadecimal. Returns an exit code, the error told. */
+int ctl_lease_argument(struct cli *cli, const char *text, int64_t *out);
+int ctl_member_argument(struct cli *cli, const char *text, uint64_t *out);
+/* Asks on the terminal (echo off) or reads a line of standard input that is none. The text is in
+ * the cli's arena. Errors: ST_NOT_FOUND (end of input before a line), ST_NO_MEMORY. */
+CHECKED enum status ctl_ask_password(struct cli *cli, const char *prompt, const char **out);
+
+/* ---- the commands, one group a file ---- */
+
+extern const struct cli_command ctl_put_command, ctl_get_command, ctl_del_command,
+    ctl_compaction_command;
+extern const struct cli_command ctl_version_command;
+#endif
