@@ -2,6 +2,7 @@
 #include "base/minmax.h"
 #include "server/loops/snapshots.h"
 #include "server/state/conf_state.h"
+#include "server/state/v2_store.h"
 
 /* ---- what the core asked for ---- */
 
@@ -67,6 +68,7 @@ static void begin_snapshot(struct consensus *c, raft_id peer)
     send->loops = c->loops;
     send->peer = peer;
     send->slot = slot;
+    buf_init(&send->members, V2_STORE_BYTES_MAX);
     inbox_push(&c->loops->applier.pins, &send->job.node);
 }
 
@@ -116,6 +118,7 @@ void snapshot_send_free(struct snapshot_send *send)
     if (send->pin != NULL)
         dbfile_pin_source_deinit(&send->records);
     store_unpin(loops->options.store, send->pin);
+    buf_deinit(&send->members);
     give_slot(loops, send->slot);
     free(send);
 }
@@ -152,6 +155,8 @@ static enum status prepare(struct snapshot_send *send)
     enum status st = dbfile_pin_source_init(&send->records, &pinned);
     if (st == ST_OK)
         st = conf_state_decode(mark.conf_state, &send->meta.conf_state);
+    if (st == ST_OK)
+        st = v2_store_encode(options->machine, mark.index, &send->members);
     if (st != ST_OK)
         return st;
     struct dbfile_source records = dbfile_pin_source(&send->records);
@@ -181,8 +186,10 @@ enum status snapshot_send_step(struct snapshot_send *send)
         return st;
     if (!done)
         return ST_CANCELED;
-    send->source = (struct snapshot_source){
-        .size = dbfile_writer_size(send->writer), .read = read_source, .close = close_source};
+    send->source = (struct snapshot_source){.size = dbfile_writer_size(send->writer),
+                                            .data = buf_slice(&send->members),
+                                            .read = read_source,
+                                            .close = close_source};
     return ST_OK;
 }
 

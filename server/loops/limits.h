@@ -13,6 +13,7 @@
 #define MESSAGES_MAX 8192U /* of members, not stepped yet; beyond they are lost, and sent again */
 #define MESSAGES_BYTES_MAX (64U << 20)       /* of the entries in them */
 #define FETCH_ENTRIES_MAX 1024U              /* read back from the log at a time, for one member */
+#define V2_STORE_BYTES_MAX (16U << 20)       /* the member list beside a snapshot, as JSON */
 #define SETTLE_RETRY_NS (10 * NS_PER_MS)     /* a pin waits for a commit with deletions to end */
 #define READ_RETRY_NS (500 * NS_PER_MS)      /* a follower asks its leader again; etcd's interval */
 #define STALL_PATIENCE_NS (1500 * NS_PER_MS) /* of calls through a follower whose disk hangs */

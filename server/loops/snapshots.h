@@ -48,6 +48,7 @@ struct snapshot_send {
     struct dbfile_writer *writer;
     struct slice pending; /* of the writer's last bytes, not given yet */
     struct raft_snapshot_meta meta;
+    struct buf members; /* what an etcd takes its member list from: v2_store.h */
 };
 
 enum install_state {

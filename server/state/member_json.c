@@ -2,41 +2,12 @@
 #include "base/arena.h"
 #include "base/buf.h"
 #include "server/state/json_reader.h"
+#include "server/state/json_writer.h"
 #include "server/state/members.h"
 
 #include <inttypes.h>
 
 /* ---- writing ---- */
-
-static enum status append_char(struct buf *out, uint8_t c)
-{
-    switch (c) {
-    case '"':
-        return buf_append(out, SLICE("\\\""));
-    case '\\':
-        return buf_append(out, SLICE("\\\\"));
-    case '\n':
-        return buf_append(out, SLICE("\\n"));
-    case '\r':
-        return buf_append(out, SLICE("\\r"));
-    case '\t':
-        return buf_append(out, SLICE("\\t"));
-    default:
-        break;
-    }
-    /* Go escapes what could end a script element in HTML. */
-    if (c < 0x20 || c == '<' || c == '>' || c == '&')
-        return buf_printf(out, "\\u%04x", c);
-    return buf_append(out, slice_make(&c, 1));
-}
-
-static enum status append_string(struct buf *out, struct slice s)
-{
-    enum status st = buf_append(out, SLICE("\""));
-    for (size_t i = 0; i < s.len && st == ST_OK; i++)
-        st = append_char(out, s.data[i]);
-    return st == ST_OK ? buf_append(out, SLICE("\"")) : st;
-}
 
 static enum status append_strings(struct buf *out, const struct slice *strings, uint32_t count)
 {
@@ -45,7 +16,7 @@ static enum status append_strings(struct buf *out, const struct slice *strings, 
         if (i > 0)
             st = buf_append(out, SLICE(","));
         if (st == ST_OK)
-            st = append_string(out, strings[i]);
+            st = json_put_string(out, strings[i]);
     }
     return st == ST_OK ? buf_append(out, SLICE("]")) : st;
 }
@@ -65,7 +36,7 @@ enum status member_json_encode(const struct member_row *row, struct buf *out)
     if (row->name.len > 0) {
         st = append_key(out, st, ",\"name\":");
         if (st == ST_OK)
-            st = append_string(out, row->name);
+            st = json_put_string(out, row->name);
     }
     if (row->client_urls_count > 0) {
         st = append_key(out, st, ",\"clientURLs\":");
@@ -81,7 +52,7 @@ enum status member_attributes_encode(const struct member_row *row, struct buf *o
     if (row->name.len > 0) {
         st = append_key(out, st, "\"name\":");
         if (st == ST_OK)
-            st = append_string(out, row->name);
+            st = json_put_string(out, row->name);
     }
     if (row->client_urls_count > 0) {
         st = append_key(out, st, row->name.len > 0 ? ",\"clientURLs\":" : "\"clientURLs\":");
@@ -89,6 +60,14 @@ enum status member_attributes_encode(const struct member_row *row, struct buf *o
             st = append_strings(out, row->client_urls, row->client_urls_count);
     }
     return append_key(out, st, "}");
+}
+
+enum status member_raft_attributes_encode(const struct member_row *row, struct buf *out)
+{
+    enum status st = append_key(out, ST_OK, "{\"peerURLs\":");
+    if (st == ST_OK)
+        st = append_strings(out, row->peer_urls, row->peer_urls_count);
+    return append_key(out, st, row->is_learner ? ",\"isLearner\":true}" : "}");
 }
 
 enum status members_json_encode(const struct members *members, struct buf *out)

@@ -40,6 +40,8 @@ CHECKED enum status cluster_id_compute(const raft_id *member_ids, uint32_t count
 CHECKED enum status member_json_encode(const struct member_row *row, struct buf *out);
 /* {"name":"..","clientURLs":[..]} */
 CHECKED enum status member_attributes_encode(const struct member_row *row, struct buf *out);
+/* {"peerURLs":[..],"isLearner":true?} */
+CHECKED enum status member_raft_attributes_encode(const struct member_row *row, struct buf *out);
 /* Reads both shapes; unknown keys are passed over. Arrays and texts are in arena. Errors:
  * ST_INVALID (not such JSON), ST_TOO_BIG (limits.h, the arena), ST_NO_MEMORY. */
 CHECKED enum status member_json_decode(struct slice json, struct arena *arena,

@@ -133,6 +133,8 @@ def long_away(args, checks, folder, cluster):
     cluster.restart(away, timeout_s=60)
     same_state(checks, cluster, "after a long absence")
     print(f"  caught up in {time.monotonic() - began:.1f} s", flush=True)
+    if lib.FULL:  # less than this the others still have in their logs
+        checks.check(b"received and saved database snapshot" in away.log(), "it came back by a snapshot")
 
 
 def wiped(args, checks, folder, cluster):

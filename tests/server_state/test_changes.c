@@ -3,6 +3,7 @@
 #include "base/buf.h"
 #include "base/rng.h"
 #include "server/state/conf_state.h"
+#include "server/state/v2_store.h"
 #include "tests/server_state/harness.h"
 
 #include <inttypes.h>
@@ -399,6 +400,100 @@ static void run_history(struct harness *h, uint64_t seed)
     assert_like_model(h, &model);
 }
 
+#define NODE(path, value)                                            \
+    "{\"Path\":\"" path "\",\"CreatedIndex\":0,\"ModifiedIndex\":0," \
+    "\"ExpireTime\":\"0001-01-01T00:00:00Z\",\"Value\":\"" value "\",\"Children\":"
+
+/* Byte for byte what an etcd 3.5 reads its members from; tests/e2e/cluster_mixed.py has one read
+ * it. */
+static void test_members_as_etcds_v2_store(void **state)
+{
+    struct harness *h = *state;
+    assert_int_equal(add(h, 0xa, "http://a:1"), API_OK);
+    assert_int_equal(add_learner(h, 0xb, "http://b:1"), API_OK);
+    assert_int_equal(add(h, 0xc, "http://c:1"), API_OK);
+    assert_int_equal(drop(h, 0xc), API_OK);
+    struct buf json;
+    buf_init(&json, 65536);
+    assert_int_equal(v2_store_encode(h->machine, 7, &json), ST_OK);
+    struct slice wanted =
+        SLICE("{\"Root\":" NODE("/", "") "{\"0\":" NODE(
+            "/0",
+            "") "{"
+                "\"members\":" NODE(
+                    "/0/members", "") "{"
+                                      "\"a\":" NODE(
+                                          "/0/members/a",
+                                          "") "{"
+                                              "\"attributes\":" NODE(
+                                                  "/0/members/a/attributes",
+                                                  "{}") "null},"
+                                                        "\"raftAttributes\":" NODE(
+                                                            "/0/members/a/raftAttributes",
+                                                            "{\\\"peerURLs\\\":[\\\"http://"
+                                                            "a:1\\\"]}") "null}}},"
+                                                                         "\"b\":" NODE(
+                                                                             "/0/members/b",
+                                                                             "") "{"
+                                                                                 "\"attributes\""
+                                                                                 ":" NODE(
+                                                                                     "/0/members/b/"
+                                                                                     "attributes",
+                                                                                     "{}") "null},"
+                                                                                           "\"raftA"
+                                                                                           "ttribut"
+                                                                                           "es\""
+                                                                                           ":" NODE(
+                                                                                               "/0/"
+                                                                                               "mem"
+                                                                                               "ber"
+                                                                                               "s/"
+                                                                                               "b/"
+                                                                                               "raf"
+                                                                                               "tAt"
+                                                                                               "tri"
+                                                                                               "but"
+                                                                                               "es",
+                                                                                               "{\\"
+                                                                                               "\"p"
+                                                                                               "eer"
+                                                                                               "URL"
+                                                                                               "s\\"
+                                                                                               "\":"
+                                                                                               "[\\"
+                                                                                               "\"h"
+                                                                                               "ttp"
+                                                                                               "://"
+                                                                                               "b:"
+                                                                                               "1\\"
+                                                                                               "\"]"
+                                                                                               ","
+                                                                                               "\\"
+                                                                                               "\"i"
+                                                                                               "sLe"
+                                                                                               "arn"
+                                                                                               "er"
+                                                                                               "\\"
+                                                                                               "\":"
+                                                                                               "tru"
+                                                                                               "e}") "null}}}}},"
+                                                                                                     "\"removed_members\":" NODE(
+                                                                                                         "/0/removed_members",
+                                                                                                         "") "{"
+                                                                                                             "\"c\":" NODE(
+                                                                                                                 "/0/removed_members/c",
+                                                                                                                 "") "null}}}}},"
+                                                                                                                     "\"1\":" NODE(
+                                                                                                                         "/1",
+                                                                                                                         "") "{}}}},\"CurrentIndex\":7,\"CurrentVersion\":2}");
+    assert_int_equal(json.len, wanted.len);
+    assert_memory_equal(json.data, wanted.data, wanted.len);
+    buf_deinit(&json);
+    buf_init(&json, 100);
+    assert_int_equal(v2_store_encode(h->machine, 7, &json), ST_TOO_BIG);
+    buf_deinit(&json);
+}
+
 static void test_changes_are_like_the_model(void **state)
 {
     for (uint64_t seed = 0; seed < 40; seed++) {
@@ -421,6 +516,7 @@ int main(void)
         TEST(test_machine_reads_a_replaced_store_anew),
         TEST(test_update_never_makes_a_learner),
         TEST(test_publication_of_a_removed_member_changes_nothing),
+        TEST(test_members_as_etcds_v2_store),
         TEST(test_changes_are_like_the_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
