@@ -7,6 +7,8 @@
 #include <pthread.h>
 #include <stdbool.h>
 
+#define REQUESTS_MAX 16U
+
 struct echo_server {
     grpc_server *server;
     grpc_completion_queue *queue;
@@ -16,6 +18,12 @@ struct echo_server {
     pthread_mutex_t lock; /* of what follows */
     uint32_t calls_count, fail_count, fail_code, tokens_count;
     const char *fail_text;
+    const struct echo_step *steps;
+    uint32_t steps_count, requests_count;
+    struct {
+        uint8_t bytes[128];
+        size_t len;
+    } requests[REQUESTS_MAX];
 };
 
 enum step { STEP_REQUEST, STEP_MESSAGE, STEP_SENT, STEP_ANSWER };
@@ -134,6 +142,48 @@ static void send_next_of_many(struct exchange *exchange)
     send_body(exchange);
 }
 
+static bool is_scripted(const struct exchange *exchange)
+{
+    return is_method(exchange, "/etcdserverpb.Watch/Watch") ||
+           is_method(exchange, "/etcdserverpb.Lease/LeaseKeepAlive");
+}
+
+static void keep_request(struct exchange *exchange)
+{
+    struct echo_server *server = exchange->server;
+    grpc_slice bytes = body_bytes(exchange);
+    pthread_mutex_lock(&server->lock);
+    if (server->requests_count < REQUESTS_MAX && GRPC_SLICE_LENGTH(bytes) <= 128) {
+        server->requests[server->requests_count].len = GRPC_SLICE_LENGTH(bytes);
+        memcpy(server->requests[server->requests_count++].bytes, GRPC_SLICE_START_PTR(bytes),
+               GRPC_SLICE_LENGTH(bytes));
+    }
+    pthread_mutex_unlock(&server->lock);
+    grpc_slice_unref(bytes);
+}
+
+static void follow_script(struct exchange *exchange)
+{
+    struct echo_server *server = exchange->server;
+    struct echo_step step = {.what = ECHO_AWAIT};
+    pthread_mutex_lock(&server->lock);
+    if (server->steps_count > 0) {
+        step = *server->steps++;
+        server->steps_count--;
+    }
+    pthread_mutex_unlock(&server->lock);
+    if (step.what == ECHO_SEND) {
+        set_body(exchange, (const char *)step.message.data, step.message.len);
+        send_body(exchange);
+    } else if (step.what == ECHO_AWAIT) {
+        read_body(exchange);
+    } else {
+        grpc_byte_buffer_destroy(exchange->body);
+        exchange->body = NULL;
+        answer(exchange, step.code, step.text);
+    }
+}
+
 static void answer_fail(struct exchange *exchange)
 {
     grpc_slice text = body_bytes(exchange);
@@ -229,7 +279,10 @@ static void on_first_message(struct exchange *exchange)
 
 static void on_message(struct exchange *exchange)
 {
-    if (!is_method(exchange, "/stream"))
+    if (is_scripted(exchange) && exchange->body != NULL) {
+        keep_request(exchange);
+        follow_script(exchange);
+    } else if (!is_method(exchange, "/stream"))
         on_first_message(exchange);
     else if (exchange->body != NULL)
         send_body(exchange);
@@ -268,6 +321,8 @@ static void *serve(void *context)
             read_body(exchange);
         } else if (exchange->step == STEP_MESSAGE) {
             on_message(exchange);
+        } else if (is_scripted(exchange)) {
+            follow_script(exchange);
         } else if (is_method(exchange, "/many")) {
             send_next_of_many(exchange);
         } else {
@@ -334,6 +389,23 @@ void echo_server_fail_next(struct echo_server *server, uint32_t count, uint32_t 
     server->fail_code = code;
     server->fail_text = text;
     pthread_mutex_unlock(&server->lock);
+}
+
+void echo_server_script(struct echo_server *server, const struct echo_step *steps, uint32_t count)
+{
+    pthread_mutex_lock(&server->lock);
+    server->steps = steps;
+    server->steps_count = count;
+    pthread_mutex_unlock(&server->lock);
+}
+
+size_t echo_server_request(struct echo_server *server, uint32_t number, uint8_t out[128])
+{
+    pthread_mutex_lock(&server->lock);
+    size_t len = number < server->requests_count ? server->requests[number].len : 0;
+    memcpy(out, server->requests[number % REQUESTS_MAX].bytes, len);
+    pthread_mutex_unlock(&server->lock);
+    return len;
 }
 
 uint32_t echo_server_calls_count(struct echo_server *server)

@@ -222,7 +222,7 @@ static void test_caller_stream_carries_metadata_and_a_new_token(void **state)
     struct client_stream_events events = {on_message, on_ended, f};
     struct client_reply reply;
     struct client_stream *stream;
-    assert_int_equal(caller_stream(f->caller, &request, &events, &f->arena, &reply, &stream),
+    assert_int_equal(caller_stream(f->caller, &request, 0, &events, &f->arena, &reply, &stream),
                      ST_OK);
     assert_int_equal(reply.code, CLIENT_OK);
     assert_int_equal(client_stream_send(stream, SLICE("x")), ST_OK);
@@ -239,7 +239,7 @@ static void test_caller_stream_waits_for_a_server_until_the_deadline(void **stat
     struct client_stream_events events = {on_message, on_ended, f};
     struct client_reply reply;
     struct client_stream *stream;
-    assert_int_equal(caller_stream(f->caller, &request, &events, &f->arena, &reply, &stream),
+    assert_int_equal(caller_stream(f->caller, &request, 0, &events, &f->arena, &reply, &stream),
                      ST_OK);
     assert_null(stream);
     assert_int_equal(reply.code, CLIENT_DEADLINE_EXCEEDED);

@@ -322,19 +322,21 @@ enum status caller_call(struct caller *caller, const struct client_request *requ
 }
 
 enum status caller_stream(struct caller *caller, const struct client_request *request,
-                          const struct client_stream_events *events, struct arena *arena,
-                          struct client_reply *reply_out, struct client_stream **out)
+                          uint64_t connect_timeout_ms, const struct client_stream_events *events,
+                          struct arena *arena, struct client_reply *reply_out,
+                          struct client_stream **out)
 {
     uint64_t deadline_ns = deadline_after(request->timeout_ms);
+    uint64_t connect_ns = min_u64(deadline_ns, deadline_after(connect_timeout_ms));
     *out = NULL;
     set_reply(reply_out, CLIENT_OK, "");
     /* A stream cannot be repeated once begun: it gets a token that is new for certain. */
     if (caller->user != NULL) {
-        enum status st = fetch_token(caller, deadline_ns, arena, reply_out);
+        enum status st = fetch_token(caller, connect_ns, arena, reply_out);
         if (st != ST_OK || reply_out->code != CLIENT_OK)
             return st;
     }
-    if (!await_connection(caller, deadline_ns, arena, reply_out))
+    if (!await_connection(caller, connect_ns, arena, reply_out))
         return ST_OK;
     struct client_request sent = *request;
     struct client_metadata metadata[CLIENT_METADATA_MAX];

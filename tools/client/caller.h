@@ -49,10 +49,11 @@ void caller_close(struct caller *caller); /* NULL is fine */
 CHECKED enum status caller_call(struct caller *caller, const struct client_request *request,
                                 struct arena *arena, struct client_reply *out);
 
-/* Opens a stream on an endpoint that can be reached, waiting for one as long as
- * request->timeout_ms says, which then bounds the stream too. *reply_out says how that went: *out
- * is NULL when its code is not CLIENT_OK. */
+/* Opens a stream on an endpoint that can be reached, waiting for one at most connect_timeout_ms;
+ * 0: as long as request->timeout_ms says, which bounds the stream, waiting included. *reply_out
+ * says how that went: *out is NULL when its code is not CLIENT_OK. */
 CHECKED enum status caller_stream(struct caller *caller, const struct client_request *request,
+                                  uint64_t connect_timeout_ms,
                                   const struct client_stream_events *events, struct arena *arena,
                                   struct client_reply *reply_out, struct client_stream **out);
 /* The next call or stream prefers another endpoint. */
