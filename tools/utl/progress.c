@@ -1,26 +1,12 @@
 #include "tools/utl/progress.h"
 
-#include <inttypes.h>
+#include "tools/print/text.h"
+
 #include <stdio.h>
 #include <unistd.h>
 
 #define SHOW_PERIOD_NS (200 * NS_PER_MS)
 #define LINE_BYTES 160
-
-void human_size(uint64_t bytes, char out[HUMAN_BYTES])
-{
-    static const char *const units[] = {"B", "kB", "MB", "GB", "TB", "PB", "EB"};
-    if (bytes < 10) {
-        snprintf(out, HUMAN_BYTES, "%" PRIu64 " B", bytes);
-        return;
-    }
-    double value = (double)bytes;
-    size_t unit = 0;
-    for (; value >= 1000 && unit + 1 < sizeof(units) / sizeof(units[0]); unit++)
-        value /= 1000;
-    value = (double)(uint64_t)(value * 10 + 0.5) / 10;
-    snprintf(out, HUMAN_BYTES, value < 10 ? "%.1f %s" : "%.0f %s", value, units[unit]);
-}
 
 void progress_begin(struct progress *progress, const struct clock *clock, const char *what,
                     uint64_t total_bytes)
@@ -36,16 +22,16 @@ void progress_begin(struct progress *progress, const struct clock *clock, const 
 void progress_line(const struct progress *progress, uint64_t done_bytes, uint64_t now_ns, char *out,
                    size_t out_bytes)
 {
-    char done[HUMAN_BYTES], total[HUMAN_BYTES], rate[HUMAN_BYTES];
+    char done[PRINT_SIZE_TEXT_MAX], total[PRINT_SIZE_TEXT_MAX], rate[PRINT_SIZE_TEXT_MAX];
     double seconds = (double)(now_ns - progress->begin_ns) / (double)NS_PER_S;
     double per_second = seconds > 0 ? (double)done_bytes / seconds : 0;
-    human_size(done_bytes, done);
-    human_size((uint64_t)per_second, rate);
+    print_size(done_bytes, done);
+    print_size((uint64_t)per_second, rate);
     if (progress->total_bytes == 0 || done_bytes > progress->total_bytes || per_second < 1) {
         snprintf(out, out_bytes, "%s: %s, %s/s", progress->what, done, rate);
         return;
     }
-    human_size(progress->total_bytes, total);
+    print_size(progress->total_bytes, total);
     snprintf(out, out_bytes, "%s: %s of %s, %s/s, %.0f s left", progress->what, done, total, rate,
              (double)(progress->total_bytes - done_bytes) / per_second);
 }

@@ -28,7 +28,4 @@ void progress_end(struct progress *progress);
 /* The line itself, without the terminal's part of it; for the two above and for tests. */
 void progress_line(const struct progress *progress, uint64_t done_bytes, uint64_t now_ns, char *out,
                    size_t out_bytes);
-/* "2.1 MB", as etcd's tools write sizes: 1000 to the next unit, one decimal below 10. */
-#define HUMAN_BYTES 16
-void human_size(uint64_t bytes, char out[HUMAN_BYTES]);
 #endif

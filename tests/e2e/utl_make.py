@@ -1,0 +1,209 @@
+#!/usr/bin/env python3
+"""cleatutl makes members of snapshots and directories, etcd's and Cleat's: what was in them is served, with the same
+revisions and the same HashKV, whatever the way."""
+import base64
+import json
+import os
+import random
+import shutil
+import subprocess
+import urllib.request
+
+import lib
+
+KEYS = 200000 if lib.FULL else 5000
+LARGE = 1400000 if lib.FULL else 200000  # bytes of the largest values
+KEYS_A_TXN = 100
+
+
+def b64(data):
+    return base64.b64encode(data).decode()
+
+
+def call(server, path, **fields):
+    """One request to the JSON gateway of an etcd."""
+    request = urllib.request.Request(f"http://{server.endpoint}/v3/{path}", json.dumps(fields).encode())
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.loads(answer.read())
+
+
+class Tools:
+    """The programs, and how they are called."""
+
+    def __init__(self, args):
+        self.args = args
+
+    @staticmethod
+    def run(command, ok=True):
+        done = subprocess.run(command, env=dict(os.environ, ETCDCTL_API="3"), text=True, capture_output=True,
+                              check=False, timeout=600)
+        if ok and done.returncode != 0:
+            raise RuntimeError(f"{' '.join(command)}: exit code {done.returncode}: {done.stderr}")
+        return done
+
+    def utl(self, *words, ok=True):
+        return self.run([self.args.cleatutl, *words], ok)
+
+    def etcdctl(self, server, *words, ok=True):
+        return self.run([self.args.etcdctl, "--endpoints", server.endpoint, *words], ok).stdout
+
+    def etcd_restore(self, path, server, *flags):
+        """By etcd's own tool, old or new."""
+        peer = f"http://127.0.0.1:{server.peer_port}"
+        offline = self.args.etcdutl or self.args.etcdctl
+        self.run([offline, "snapshot", "restore", path, "--data-dir", server.data_dir, "--name", server.name,
+                  "--initial-cluster", f"{server.name}={peer}", "--initial-advertise-peer-urls", peer, *flags])
+
+    def serve(self, server):
+        """Starts it and waits for an answer: with an alarm in it, it never calls itself healthy."""
+        server.launch()
+        self.wait_for(server)
+        return server
+
+    def wait_for(self, server):
+        lib.wait_until(lambda: not server.is_alive() or '"leader":' in self.etcdctl(
+            server, "--command-timeout=1s", "endpoint", "status", "-w", "json", ok=False), 30,
+            f"{server.data_dir} serves; its log ends:\n{server.log_tail()}")
+        self.etcdctl(server, "get", "none")
+
+    def content(self, server):
+        """Every key with its revisions, and the hash of the whole history."""
+        keys = json.loads(self.etcdctl(server, "get", "", "--prefix", "-w", "json"))
+        answer = json.loads(self.etcdctl(server, "endpoint", "hashkv", "-w", "json"))[0]["HashKV"]
+        return {"keys": keys.get("kvs"), "revision": keys["header"]["revision"], "hash": answer["hash"],
+                "compacted": answer["compact_revision"]}
+
+    def small(self, server):
+        """What else a store holds: only of servers that answer all of it."""
+        leases = sorted(json.loads(self.etcdctl(server, "lease", "list", "-w", "json")).get("leases", []),
+                        key=lambda lease: lease["id"])
+        return {"leases": leases, "users": self.etcdctl(server, "user", "list"),
+                "roles": self.etcdctl(server, "role", "list"), "role": self.etcdctl(server, "role", "get", "reader"),
+                "alarms": self.etcdctl(server, "alarm", "list")}
+
+
+def founding(server):
+    peer = f"http://127.0.0.1:{server.peer_port}"
+    return ["--name", server.name, "--initial-cluster", f"{server.name}={peer}", "--initial-advertise-peer-urls", peer]
+
+
+def fill(server, count, seed):
+    """Puts, deletions, rewritten keys, leases, users and roles, large values, and a compaction in the middle."""
+    rng = random.Random(seed)
+    lease = call(server, "lease/grant", TTL=100000)["ID"]
+    call(server, "lease/grant", TTL=50000)
+    for i in range(0, count, KEYS_A_TXN):
+        ops = []
+        for j in range(i, i + KEYS_A_TXN):
+            put = {"key": b64(b"/registry/%07d" % j), "value": b64(rng.randbytes(rng.randrange(200)))}
+            ops.append({"requestPut": dict(put, lease=lease) if j % 5 == 0 else put})
+        answer = call(server, "kv/txn", success=ops)
+        call(server, "kv/put", key=b64(b"/again"), value=b64(b"%d" % i))
+        if i % (count // 5) == 0:
+            call(server, "kv/put", key=b64(b"/large/%d" % i), value=b64(rng.randbytes(LARGE)))
+            call(server, "kv/deleterange", key=b64(b"/registry/%07d" % i), range_end=b64(b"/registry/%07d" % (i + 7)))
+        if i == count // 2:
+            call(server, "kv/compaction", revision=int(answer["header"]["revision"]) - 10, physical=True)
+    call(server, "auth/role/add", name="reader")
+    call(server, "auth/role/grant", name="reader", perm={"permType": "READ", "key": b64(b"a"), "range_end": b64(b"b")})
+    call(server, "auth/user/add", name="bob", password="secret")
+    call(server, "auth/user/grant", user="bob", role="reader")
+    call(server, "maintenance/alarm", action="ACTIVATE", memberID="77", alarm="NOSPACE")
+
+
+def restored_here(checks, tools, snapshot, want, top):
+    """A snapshot of etcd's, restored by cleatutl into each backend and served by Cleat."""
+    for backend in ("lmdb", "sqlite"):
+        server = lib.Server(tools.args.cleat, f"{top}/restored-{backend}")
+        done = tools.utl("snapshot", "restore", snapshot, "--data-dir", server.data_dir, "--backend", backend,
+                         *founding(server))
+        checks.check("--bump-revision" in done.stderr, "restore: warns of revisions that are given out again")
+        checks.equal(done.stdout, "", "restore: stdout")
+        tools.serve(server)
+        checks.equal(tools.content(server), want, f"restored into {backend}: content")
+        server.stop()
+
+
+def jumped(checks, tools, snapshot, want, top):
+    """The same jump of the revision by etcd's tool and ours."""
+    ours, theirs = lib.Server(tools.args.cleat, f"{top}/jumped"), lib.Server(tools.args.etcd, f"{top}/their-jump")
+    flags = ["--bump-revision", "1000000", "--mark-compacted"]
+    tools.utl("snapshot", "restore", snapshot, "--data-dir", ours.data_dir, *founding(ours), *flags)
+    got = tools.content(tools.serve(ours))
+    checks.equal(got["revision"], want["revision"] + 1000000, "with a jump: revision")
+    checks.equal(got["compacted"], got["revision"], "with a jump: compacted")
+    checks.equal(got["keys"], want["keys"], "with a jump: keys")
+    if tools.args.etcdutl:
+        tools.etcd_restore(snapshot, theirs, *flags)
+        checks.equal(got, tools.content(tools.serve(theirs)), "with a jump: as etcdutl's")
+        theirs.stop()
+    ours.stop()
+
+
+def three(checks, tools, snapshot, want, top):
+    """Three members restored with one --initial-cluster find each other."""
+    servers = [lib.Server(tools.args.cleat, f"{top}/three-{i}", name=f"m{i}") for i in range(3)]
+    cluster = ",".join(f"{s.name}=http://127.0.0.1:{s.peer_port}" for s in servers)
+    for server in servers:
+        tools.utl("snapshot", "restore", snapshot, "--data-dir", server.data_dir, "--name", server.name,
+                  "--initial-cluster", cluster, "--initial-advertise-peer-urls", f"http://127.0.0.1:{server.peer_port}",
+                  "--initial-cluster-token", "again")
+        server.flags = ["--initial-cluster", cluster]
+        server.launch()
+    for server in servers:
+        tools.wait_for(server)
+    for server in servers:
+        checks.equal(tools.content(server), want, f"three members: {server.name}")
+    tools.etcdctl(servers[0], "alarm", "disarm", ok=False)
+    members = tools.etcdctl(servers[1], "member", "list")
+    checks.equal(members.count("started"), 3, f"three members: {members}")
+    for server in servers:
+        server.stop()
+
+
+def refusals(checks, tools, snapshot, top):
+    def refused(what, word, *words):
+        done = tools.utl(*words, ok=False)
+        checks.check(done.returncode == 1 and word in done.stderr, f"{what}: {done.returncode}, {done.stderr!r}")
+
+    os.mkdir(f"{top}/used")
+    with open(f"{top}/used/file", "w", encoding="ascii") as file:
+        file.write("x")
+    restore = ["snapshot", "restore", snapshot, "--data-dir"]
+    refused("a used directory", "not empty", *restore, f"{top}/used")
+    refused("a used log directory", "exists", *restore, f"{top}/unmade", "--wal-dir", f"{top}/used")
+    refused("a wrong name", "couldn't find local name", *restore, f"{top}/unmade", "--name", "other")
+    with open(snapshot, "rb") as file:
+        damaged = bytearray(file.read())
+    damaged[len(damaged) // 2] ^= 1
+    with open(f"{top}/damaged.db", "wb") as file:
+        file.write(damaged)
+    refused("a damaged snapshot", "SHA-256", "snapshot", "restore", f"{top}/damaged.db", "--data-dir", f"{top}/unmade")
+    refused("no snapshot", "no such file", "snapshot", "restore", f"{top}/none", "--data-dir", f"{top}/unmade")
+    tools.utl(*restore, f"{top}/unmade", "--dry-run")
+    checks.check(not os.path.exists(f"{top}/unmade"), "what was refused, or only tried, made a directory")
+
+
+def main():
+    parser = lib.arguments(__doc__, etcd="etcd", etcdctl="etcdctl", etcdutl=None, cleat=None, cleatutl=None)
+    args = parser.parse_args()
+    args.etcd = lib.need_program(args.etcd)
+    args.etcdctl = lib.need_program(args.etcdctl)
+    checks = lib.Checks()
+    tools = Tools(args)
+    top = lib.temp_dir("utl-make")
+    etcd = lib.Server(args.etcd, f"{top}/etcd").start()
+    fill(etcd, KEYS, seed=1)
+    want = tools.content(etcd)
+    snapshot = f"{top}/snapshot.db"
+    tools.etcdctl(etcd, "snapshot", "save", snapshot)
+    etcd.stop()
+    restored_here(checks, tools, snapshot, want, top)
+    jumped(checks, tools, snapshot, want, top)
+    three(checks, tools, snapshot, want, top)
+    refusals(checks, tools, snapshot, top)
+    checks.done()
+
+
+if __name__ == "__main__":
+    main()

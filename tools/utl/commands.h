@@ -1,0 +1,8 @@
+/* tools/utl/commands.h - cleatutl's commands, each in a file of its own, for the table in main.c.
+ */
+#ifndef TOOLS_UTL_COMMANDS_H
+#define TOOLS_UTL_COMMANDS_H
+#include "tools/cli/cli.h"
+
+extern const struct cli_command utl_restore_command; /* snapshot restore */
+#endif

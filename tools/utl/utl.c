@@ -1,0 +1,45 @@
+#include "tools/utl/utl.h"
+
+#include <time.h>
+
+static uint64_t read_clock(clockid_t id)
+{
+    struct timespec now;
+    clock_gettime(id, &now);
+    return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
+}
+
+static uint64_t monotonic_ns(void *context)
+{
+    (void)context;
+    return read_clock(CLOCK_MONOTONIC);
+}
+
+static uint64_t wall_ns(void *context)
+{
+    (void)context;
+    return read_clock(CLOCK_REALTIME);
+}
+
+const struct clock *utl_clock(void)
+{
+    static const struct clock real = {monotonic_ns, wall_ns, NULL};
+    return &real;
+}
+
+int utl_end(struct cli *cli, enum status st, const struct buf *why)
+{
+    if (st == ST_OK)
+        return CLI_EXIT_OK;
+    if (why->len == 0)
+        return cli_fail(cli, CLI_EXIT_ERROR, "%s", status_str(st));
+    return cli_fail(cli, CLI_EXIT_ERROR, "%.*s", (int)why->len, (const char *)why->data);
+}
+
+const char *utl_word(struct cli *cli, const char *command)
+{
+    if (cli->words_count == 1)
+        return cli->words[0];
+    (void)cli_fail(cli, CLI_EXIT_BAD_ARGUMENTS, "%s requires exactly one argument", command);
+    return NULL;
+}
