@@ -3,6 +3,7 @@
 
 #include "base/buf.h"
 #include "base/minmax.h"
+#include "tools/print/log_line.h"
 
 #include <string.h>
 
@@ -41,22 +42,6 @@ static void tell_flags(struct cli *cli)
             fputc(*c == '-' ? '_' : *c >= 'a' && *c <= 'z' ? *c - 'a' + 'A' : *c, cli->err);
         fprintf(cli->err, "=%s\n", cli_text(cli, flag->name));
     }
-}
-
-static int read_tls(struct cli *cli, struct ctl_options *out)
-{
-    static const char *const names[] = {"cert", "key", "cacert"};
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-        if (cli_given(cli, names[i]) && *cli_string(cli, names[i]) == '\0')
-            return cli_fail(cli, CLI_EXIT_BAD_ARGUMENTS, "empty string is passed to --%s option",
-                            names[i]);
-    }
-    out->cert = cli_string(cli, "cert");
-    out->key = cli_string(cli, "key");
-    out->cacert = cli_string(cli, "cacert");
-    out->insecure_transport = cli_bool(cli, "insecure-transport");
-    out->insecure_skip_verify = cli_bool(cli, "insecure-skip-tls-verify");
-    return CLI_EXIT_OK;
 }
 
 /* --user name[:password], --password. */
@@ -106,7 +91,7 @@ static int read_endpoints(struct cli *cli, struct ctl_options *out)
 
 int ctl_read_flags(struct cli *cli, struct ctl *out)
 {
-    *out = (struct ctl){.cli = cli};
+    *out = (struct ctl){.cli = cli, .logger = "etcd-client"};
     arena_init(&out->arena, ANSWERS_BYTES_MAX);
     static const char *const also[] = {"ETCDCTL_WATCH_KEY", "ETCDCTL_WATCH_RANGE_END", NULL};
     bool watches = strcmp(cli->command->name, "watch") == 0;
@@ -122,28 +107,82 @@ int ctl_read_flags(struct cli *cli, struct ctl *out)
     out->hex = cli_bool(cli, "hex");
     code = read_endpoints(cli, &out->options);
     if (code == CLI_EXIT_OK)
-        code = read_tls(cli, &out->options);
+        code = ctl_read_tls(cli, "", &out->options);
     if (code == CLI_EXIT_OK)
         code = read_user(cli, &out->options);
     return code == CLI_EXIT_OK ? read_writer(cli, &out->writer) : code;
 }
 
+/* ---- the caller ---- */
+
+volatile sig_atomic_t ctl_stop;
+
+/* etcd's client logs each failed attempt, whoever it was for. */
+static void log_failure(void *context, const struct caller_failure *failure)
+{
+    struct ctl *ctl = context;
+    char target[400];
+    snprintf(target, sizeof(target), "etcd-endpoints://%p/%s", (void *)ctl, failure->target);
+    flockfile(ctl->cli->err); /* endpoint health calls from many threads */
+    struct print_json json;
+    print_log_begin(&json, ctl->cli->err, "warn", ctl->logger, "client/caller.c",
+                    failure->token ? "retrying of unary invoker failed to fetch new auth token"
+                                   : "retrying of unary invoker failed");
+    print_json_text(&json, "target", target);
+    if (!failure->token)
+        print_json_u64(&json, "attempt", failure->attempt);
+    print_json_string(&json, "error", failure->error);
+    print_log_end(&json);
+    funlockfile(ctl->cli->err);
+}
+
+static const char *joined(struct ctl *ctl, char *const *endpoints, uint32_t count)
+{
+    size_t len = 1;
+    for (uint32_t i = 0; i < count; i++)
+        len += strlen(endpoints[i]) + 1;
+    char *out = arena_alloc(&ctl->arena, len), *end = out;
+    for (uint32_t i = 0; out != NULL && i < count; i++)
+        end += snprintf(end, len - (size_t)(end - out), "%s%s", i > 0 ? "," : "", endpoints[i]);
+    return out;
+}
+
+const char *ctl_connect(struct ctl *ctl, char *const *endpoints, uint32_t count,
+                        struct caller **out)
+{
+    *out = NULL;
+    if (count == 0)
+        return "etcdclient: no available endpoints";
+    const struct ctl_options *from = &ctl->options;
+    struct caller_options options = {
+        .client = {.endpoints = joined(ctl, endpoints, count),
+                   .tls = from->has_tls ? &from->tls : NULL,
+                   .keepalive_time_ms = (uint32_t)min_u64(from->keepalive_time_ms, INT32_MAX),
+                   .keepalive_timeout_ms =
+                       (uint32_t)min_u64(from->keepalive_timeout_ms, INT32_MAX)},
+        .user = from->user,
+        .password = from->password,
+        .dial_timeout_ms = from->dial_timeout_ms,
+        .failed = log_failure,
+        .context = ctl,
+        .stop = &ctl_stop,
+    };
+    if (options.client.endpoints == NULL)
+        return status_str(ST_NO_MEMORY);
+    struct client_reply reply;
+    enum status st = caller_open(&options, &ctl->arena, &reply, out);
+    if (st == ST_INVALID)
+        return "cannot read the endpoints: each has to be host:port or a URL";
+    if (st != ST_OK)
+        return status_str(st);
+    return reply.code == CLIENT_OK ? NULL : caller_error_text(&reply, &ctl->arena);
+}
+
 int ctl_dial(struct ctl *ctl, char *const *endpoints, uint32_t count)
 {
-    struct cli *cli = ctl->cli;
-    client_close(ctl->client);
-    ctl->client = NULL;
-    if (count == 0)
-        return cli_fail(cli, CLI_EXIT_BAD_CONNECTION, "etcdclient: no available endpoints");
-    const char *joined = endpoints[0];
-    for (uint32_t i = 1; i < count; i++)
-        joined = cli_format(cli, "%s,%s", joined, endpoints[i]);
-    struct client_options options = {.endpoints = joined, .wait_for_ready = true};
-    enum status st = client_open(&options, &ctl->client);
-    if (st == ST_OK)
-        return CLI_EXIT_OK;
-    return cli_fail(cli, CLI_EXIT_BAD_CONNECTION, "cannot use the endpoints '%s': %s", joined,
-                    status_str(st));
+    caller_close(ctl->caller);
+    const char *error = ctl_connect(ctl, endpoints, count, &ctl->caller);
+    return error == NULL ? CLI_EXIT_OK : cli_fail(ctl->cli, CLI_EXIT_BAD_CONNECTION, "%s", error);
 }
 
 int ctl_open(struct cli *cli, struct ctl *out)
@@ -156,7 +195,7 @@ int ctl_open(struct cli *cli, struct ctl *out)
 
 void ctl_close(struct ctl *ctl)
 {
-    client_close(ctl->client);
+    caller_close(ctl->caller);
     arena_deinit(&ctl->arena);
 }
 
@@ -191,26 +230,18 @@ ProtobufCMessage *ctl_unpack(struct ctl *ctl, const ProtobufCMessageDescriptor *
 
 const char *ctl_error_text(struct ctl *ctl, const struct client_reply *reply)
 {
-    if (slice_has_prefix(reply->text, SLICE("etcdserver: ")))
-        return cli_format(ctl->cli, "%.*s", (int)reply->text.len, (const char *)reply->text.data);
-    if (reply->code == CLIENT_DEADLINE_EXCEEDED)
-        return "context deadline exceeded";
-    return cli_format(ctl->cli, "rpc error: code = %s desc = %.*s", client_code_name(reply->code),
-                      (int)reply->text.len, (const char *)reply->text.data);
+    return caller_error_text(reply, &ctl->arena);
 }
 
-struct ctl_answer ctl_call(struct ctl *ctl, const struct ctl_method *method,
-                           const ProtobufCMessage *request, uint32_t endpoint)
+static struct ctl_answer call_by(struct ctl *ctl, struct caller *caller,
+                                 const struct ctl_method *method, const ProtobufCMessage *request)
 {
-    struct client_request call = {
-        .method = method->path,
-        .timeout_ms = method->unlimited ? 0 : ctl->timeout_ms,
-        .connection = endpoint == CTL_ANY_ENDPOINT ? 0 : endpoint,
-    };
+    struct client_request call = {.method = method->path,
+                                  .timeout_ms = method->unlimited ? 0 : ctl->timeout_ms};
     struct client_reply reply;
     enum status st = ctl_pack(ctl, request, &call.body);
     if (st == ST_OK)
-        st = client_call(ctl->client, &call, &ctl->arena, &reply);
+        st = caller_call(caller, &call, &ctl->arena, &reply);
     if (st != ST_OK)
         return (struct ctl_answer){.error = status_str(st), .code = CLIENT_INTERNAL};
     if (reply.code != CLIENT_OK)
@@ -220,4 +251,23 @@ struct ctl_answer ctl_call(struct ctl *ctl, const struct ctl_method *method,
         return (struct ctl_answer){.error = "the server's answer is not a message of its type",
                                    .code = CLIENT_INTERNAL};
     return (struct ctl_answer){.message = message};
+}
+
+struct ctl_answer ctl_call(struct ctl *ctl, const struct ctl_method *method,
+                           const ProtobufCMessage *request)
+{
+    return call_by(ctl, ctl->caller, method, request);
+}
+
+struct ctl_answer ctl_call_at(struct ctl *ctl, const char *endpoint,
+                              const struct ctl_method *method, const ProtobufCMessage *request)
+{
+    char *const endpoints[] = {(char *)(uintptr_t)endpoint};
+    struct caller *caller;
+    const char *error = ctl_connect(ctl, endpoints, 1, &caller);
+    if (error != NULL)
+        return (struct ctl_answer){.error = error, .code = CLIENT_UNKNOWN};
+    struct ctl_answer answer = call_by(ctl, caller, method, request);
+    caller_close(caller);
+    return answer;
 }

@@ -19,7 +19,7 @@
 #include "base/arena.h"
 #include "proto/rpc.pb-c.h"
 #include "tools/cli/cli.h"
-#include "tools/client/client.h"
+#include "tools/client/caller.h"
 #include "tools/print/json.h"
 
 #include <protobuf-c/protobuf-c.h>
@@ -38,8 +38,8 @@ struct ctl_options {
     char *const *endpoints;
     uint32_t endpoints_count;
     uint64_t dial_timeout_ms, keepalive_time_ms, keepalive_timeout_ms;
-    const char *cert, *key, *cacert; /* "" is none */
-    bool insecure_transport, insecure_skip_verify;
+    struct client_tls tls;
+    bool has_tls;     /* for endpoints that name no scheme */
     const char *user; /* NULL: none; with its password */
     const char *password;
 };
@@ -47,7 +47,8 @@ struct ctl_options {
 struct ctl {
     struct cli *cli;
     struct ctl_options options;
-    struct client *client; /* owned; NULL until it is opened */
+    struct caller *caller; /* owned; NULL until it is opened */
+    const char *logger;    /* in the log lines of failed calls */
     enum ctl_writer writer;
     bool hex;
     bool value_only;     /* simple prints no keys */
@@ -55,13 +56,25 @@ struct ctl {
     struct arena arena;  /* of answers; a command with many of them resets it between */
 };
 
-/* Reads the environment, the global flags and the writer, and opens the client; nothing is sent
- * yet. Returns an exit code, errors told. In every case ctl_close() ends *out. */
+/* Set by a signal handler, it ends what waits as canceled; who handles signals resets it. */
+extern volatile sig_atomic_t ctl_stop;
+
+/* Reads the environment, the global flags and the writer, and opens the caller; a user is
+ * authenticated, else nothing is sent yet. Returns an exit code, errors told. In every case
+ * ctl_close() ends *out, which stays where it is until then. */
 int ctl_open(struct cli *cli, struct ctl *out);
-/* The first half of it: everything but the client, for commands that open clients of their own. */
+/* The first half of it: everything but the caller, for commands that open callers of their own. */
 int ctl_read_flags(struct cli *cli, struct ctl *out);
-/* Opens ctl->client for these endpoints instead of --endpoints. Returns an exit code. */
+/* Opens ctl->caller for these endpoints instead of --endpoints. Returns an exit code. */
 int ctl_dial(struct ctl *ctl, char *const *endpoints, uint32_t count);
+/* Opens a caller by ctl's options, owned: caller_close(), before ctl ends. Returns NULL, or what is
+ * wrong, not told yet, in ctl->arena. Uses nothing of the cli but its stderr: threads that have
+ * each a ctl of their own may connect at once. */
+const char *ctl_connect(struct ctl *ctl, char *const *endpoints, uint32_t count,
+                        struct caller **out);
+/* Reads the flags cert, key, cacert and insecure-transport with that prefix ("", "dest-") and the
+ * files they name. Returns an exit code, errors told. */
+int ctl_read_tls(struct cli *cli, const char *prefix, struct ctl_options *out);
 void ctl_close(struct ctl *ctl);
 
 struct ctl_method {
@@ -77,11 +90,12 @@ struct ctl_answer {
     uint32_t code;       /* enum client_code */
 };
 
-#define CTL_ANY_ENDPOINT UINT32_MAX
-
-/* One call, waited for, to the endpoint of that place in the list, or to any. */
+/* One call, waited for, to whichever endpoint can be reached. */
 struct ctl_answer ctl_call(struct ctl *ctl, const struct ctl_method *method,
-                           const ProtobufCMessage *request, uint32_t endpoint);
+                           const ProtobufCMessage *request);
+/* The same to this endpoint, over a connection of its own. */
+struct ctl_answer ctl_call_at(struct ctl *ctl, const char *endpoint,
+                              const struct ctl_method *method, const ProtobufCMessage *request);
 /* The error text of a reply that is none of CLIENT_OK: etcd's own texts bare, others as gRPC's. */
 const char *ctl_error_text(struct ctl *ctl, const struct client_reply *reply);
 /* Encodes a message into ctl's arena. Errors: ST_TOO_BIG, ST_NO_MEMORY. */

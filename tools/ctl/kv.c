@@ -269,7 +269,7 @@ static int get(struct ctl *ctl, const Etcdserverpb__RangeRequest *request)
     static const struct ctl_method method = {"/etcdserverpb.KV/Range",
                                              &etcdserverpb__range_response__descriptor, false};
     static const struct ctl_view view = {.simple = simple_get, .fields = fields_get};
-    struct ctl_answer answer = ctl_call(ctl, &method, &request->base, CTL_ANY_ENDPOINT);
+    struct ctl_answer answer = ctl_call(ctl, &method, &request->base);
     if (answer.error != NULL)
         return cli_fail(ctl->cli, CLI_EXIT_ERROR, "%s", answer.error);
     if (request->count_only && ctl->writer != CTL_FIELDS)
@@ -405,7 +405,7 @@ static int compact(struct ctl *ctl, const Etcdserverpb__CompactionRequest *reque
 {
     static const struct ctl_method method = {"/etcdserverpb.KV/Compact",
                                              &etcdserverpb__compaction_response__descriptor, false};
-    struct ctl_answer answer = ctl_call(ctl, &method, &request->base, CTL_ANY_ENDPOINT);
+    struct ctl_answer answer = ctl_call(ctl, &method, &request->base);
     if (answer.error != NULL)
         return cli_fail(ctl->cli, CLI_EXIT_ERROR, "%s", answer.error);
     fprintf(ctl->cli->out, "compacted revision %" PRId64 "\n", request->revision);

@@ -71,7 +71,7 @@ int ctl_ask(struct cli *cli, const struct ctl_method *method, const ProtobufCMes
     struct ctl ctl;
     int code = ctl_open(cli, &ctl);
     if (code == CLI_EXIT_OK) {
-        struct ctl_answer answer = ctl_call(&ctl, method, request, CTL_ANY_ENDPOINT);
+        struct ctl_answer answer = ctl_call(&ctl, method, request);
         code = answer.error != NULL ? cli_fail(cli, CLI_EXIT_ERROR, "%s", answer.error)
                                     : ctl_show(&ctl, view, answer.message, about);
     }
