@@ -161,6 +161,30 @@ def three(checks, tools, snapshot, want, top):
         server.stop()
 
 
+def rewritten(checks, tools, snapshot, want, top):
+    """LMDB to SQLite and back, and each written anew."""
+    server = lib.Server(tools.args.cleat, f"{top}/rewritten")
+    tools.utl("snapshot", "restore", snapshot, "--data-dir", server.data_dir, *founding(server))
+    tools.etcdctl(tools.serve(server), "alarm", "disarm", ok=False)
+    tools.etcdctl(server, "put", "after", "the restore", ok=False)
+    want = tools.content(server)
+    for number, words in enumerate((("defrag",), ("convert", "--backend", "sqlite"), ("defrag",),
+                                    ("convert", "--backend", "lmdb"))):
+        what = f"{number}, {' '.join(words)}"
+        busy = tools.utl(*words, "--data-dir", server.data_dir, ok=False)
+        checks.check(busy.returncode == 1 and "in use" in busy.stderr, f"{what}: not refused beside its member")
+        server.stop()
+        before = sorted(os.listdir(f"{server.data_dir}/member/store"))
+        tools.utl(*words, "--data-dir", server.data_dir, "--dry-run")
+        checks.equal(sorted(os.listdir(f"{server.data_dir}/member/store")), before, f"{what}: a try changed something")
+        done = tools.utl(*words, "--data-dir", server.data_dir)
+        checks.check("finished defragmenting" in done.stderr or "converted" in done.stderr, f"{what}: {done.stderr}")
+        checks.equal(tools.content(tools.serve(server)), want, f"{what}: content")
+    server.stop()
+    again = tools.utl("convert", "--backend", "lmdb", "--data-dir", server.data_dir, ok=False)
+    checks.check(again.returncode == 1 and "already" in again.stderr, f"convert to the same: {again.stderr}")
+
+
 def refusals(checks, tools, snapshot, top):
     def refused(what, word, *words):
         done = tools.utl(*words, ok=False)
@@ -201,6 +225,7 @@ def main():
     restored_here(checks, tools, snapshot, want, top)
     jumped(checks, tools, snapshot, want, top)
     three(checks, tools, snapshot, want, top)
+    rewritten(checks, tools, snapshot, want, top)
     refusals(checks, tools, snapshot, top)
     checks.done()
 

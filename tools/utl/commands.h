@@ -4,5 +4,7 @@
 #define TOOLS_UTL_COMMANDS_H
 #include "tools/cli/cli.h"
 
+extern const struct cli_command utl_convert_command;
+extern const struct cli_command utl_defrag_command;
 extern const struct cli_command utl_restore_command; /* snapshot restore */
 #endif

@@ -8,7 +8,8 @@ static const struct cli_command snapshot_command = {
     .commands = snapshot_commands,
 };
 
-static const struct cli_command *const commands[] = {&snapshot_command, &cli_help_command,
+static const struct cli_command *const commands[] = {&snapshot_command,       &utl_defrag_command,
+                                                     &utl_convert_command,    &cli_help_command,
                                                      &cli_completion_command, NULL};
 static const struct cli_program program = {.name = "cleatutl",
                                            .brief = "Works on Cleat's and etcd's files, offline",
