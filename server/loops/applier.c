@@ -253,7 +253,11 @@ static void take_pins(struct applier *a)
 {
     for (struct inbox_node *node = inbox_take(&a->pins), *next; node != NULL; node = next) {
         next = node->next;
-        fetch_pin(a, CONTAINER_OF(node, struct snapshot_send, job.node));
+        struct job *job = CONTAINER_OF(node, struct job, node);
+        if (job->kind == JOB_EXPORT)
+            export_pin(a, CONTAINER_OF(job, struct export_work, job));
+        else
+            fetch_pin(a, CONTAINER_OF(job, struct snapshot_send, job));
     }
 }
 
@@ -331,6 +335,7 @@ uint64_t applier_step(struct applier *a, uint64_t now_ns)
 {
     if (atomic_load_explicit(&a->loops->quarantined, memory_order_acquire)) {
         drop_all(a, API_STORE_CORRUPT);
+        take_pins(a); /* what it has applied is as good as ever */
         return UINT64_MAX;
     }
     uint32_t budget = APPLY_STEP_ENTRIES_MAX;
@@ -358,7 +363,7 @@ void applier_deinit(struct applier *a)
 {
     for (struct inbox_node *node = inbox_take(&a->pins), *next; node != NULL; node = next) {
         next = node->next;
-        snapshot_send_free(CONTAINER_OF(node, struct snapshot_send, job.node));
+        job_free(CONTAINER_OF(node, struct job, node));
     }
     drop_all(a, API_STOPPED);
 }

@@ -30,7 +30,7 @@ static void begin_entries(struct consensus *c, const struct raft_fetch *wanted)
 
 static bool take_slot(struct loops *loops, uint32_t *out)
 {
-    for (uint32_t i = 0; i < LOOPS_SNAPSHOT_SLOTS; i++) {
+    for (uint32_t i = 0; i < LOOPS_SENDS_MAX; i++) {
         if ((atomic_fetch_or(&loops->snapshot_slots, 1U << i) & 1U << i) == 0) {
             *out = i;
             return true;
@@ -113,13 +113,9 @@ static void close_source(struct snapshot_source *source)
 
 void snapshot_send_free(struct snapshot_send *send)
 {
-    struct loops *loops = send->loops;
-    dbfile_writer_free(send->writer);
-    if (send->pin != NULL)
-        dbfile_pin_source_deinit(&send->records);
-    store_unpin(loops->options.store, send->pin);
+    pinned_file_free(&send->file);
     buf_deinit(&send->members);
-    give_slot(loops, send->slot);
+    give_slot(send->loops, send->slot);
     free(send);
 }
 
@@ -127,48 +123,31 @@ static enum status read_source(struct snapshot_source *source, uint8_t *into, si
                                size_t *out)
 {
     struct snapshot_send *send = CONTAINER_OF(source, struct snapshot_send, source);
+    struct slice bytes;
     *out = 0;
-    while (send->pending.len == 0) {
-        enum status st = dbfile_writer_next(send->writer, &send->pending);
-        if (st != ST_OK) {
-            send->pending = SLICE_EMPTY;
-            return st == ST_NOT_FOUND ? ST_OK : st;
-        }
-    }
-    size_t len = min_u64(capacity, send->pending.len);
-    memcpy(into, send->pending.data, len);
-    send->pending = slice_make(send->pending.data + len, send->pending.len - len);
-    *out = len;
+    enum status st = pinned_file_read(&send->file, capacity, &bytes);
+    if (st != ST_OK)
+        return st;
+    memcpy(into, bytes.data, bytes.len);
+    *out = bytes.len;
     return ST_OK;
 }
 
 static enum status prepare(struct snapshot_send *send)
 {
-    const struct loops_options *options = &send->loops->options;
-    struct store_mark mark = store_pin_mark(send->pin);
+    struct store_mark mark = store_pin_mark(send->file.pin);
     send->meta.last = (struct raft_log_id){mark.index, mark.term};
-    const struct dbfile_pin_options pinned = {.store = options->store,
-                                              .lock = options->snapshots.store->lock,
-                                              .reader = options->snapshot_slot_first + send->slot,
-                                              .pin = send->pin,
-                                              .revision = send->revision};
-    enum status st = dbfile_pin_source_init(&send->records, &pinned);
+    enum status st = conf_state_decode(mark.conf_state, &send->meta.conf_state);
     if (st == ST_OK)
-        st = conf_state_decode(mark.conf_state, &send->meta.conf_state);
-    if (st == ST_OK)
-        st = v2_store_encode(options->machine, mark.index, &send->members);
-    if (st != ST_OK)
-        return st;
-    struct dbfile_source records = dbfile_pin_source(&send->records);
-    return dbfile_writer_new(&records, DBFILE_PAGE_BYTES, &send->writer);
+        st = v2_store_encode(send->loops->options.machine, mark.index, &send->members);
+    return st;
 }
 
 /* Apply, between two entries. */
 void fetch_pin(struct applier *a, struct snapshot_send *send)
 {
-    int64_t compact;
-    enum status st = store_pin(a->loops->options.store, &send->pin);
-    mvcc_revisions(a->loops->options.mvcc, &send->revision, &compact);
+    uint32_t reader = a->loops->options.snapshot_slot_first + send->slot;
+    enum status st = pinned_file_take(&send->file, a->loops, reader);
     if (st == ST_OK)
         st = prepare(send);
     send->job.status = st;
@@ -181,12 +160,12 @@ void fetch_pin(struct applier *a, struct snapshot_send *send)
 enum status snapshot_send_step(struct snapshot_send *send)
 {
     bool done = false;
-    enum status st = dbfile_writer_measure(send->writer, &done);
+    enum status st = dbfile_writer_measure(send->file.writer, &done);
     if (st != ST_OK)
         return st;
     if (!done)
         return ST_CANCELED;
-    send->source = (struct snapshot_source){.size = dbfile_writer_size(send->writer),
+    send->source = (struct snapshot_source){.size = dbfile_writer_size(send->file.writer),
                                             .data = buf_slice(&send->members),
                                             .read = read_source,
                                             .close = close_source};

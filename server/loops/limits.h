@@ -11,10 +11,17 @@
 #define APPLY_STEP_ENTRIES_MAX 512U   /* entries between two looks at the clock and the inbox */
 #define FORWARDED_BUCKETS_COUNT 4096U /* 32 KiB; a chain each of at most three in a full inbox */
 #define MESSAGES_MAX 8192U /* of members, not stepped yet; beyond they are lost, and sent again */
-#define MESSAGES_BYTES_MAX (64U << 20)       /* of the entries in them */
-#define FETCH_ENTRIES_MAX 1024U              /* read back from the log at a time, for one member */
-#define V2_STORE_BYTES_MAX (16U << 20)       /* the member list beside a snapshot, as JSON */
-#define SETTLE_RETRY_NS (10 * NS_PER_MS)     /* a pin waits for a commit with deletions to end */
+#define MESSAGES_BYTES_MAX (64U << 20)      /* of the entries in them */
+#define FETCH_ENTRIES_MAX 1024U             /* read back from the log at a time, for one member */
+#define V2_STORE_BYTES_MAX (16U << 20)      /* the member list beside a snapshot, as JSON */
+#define SETTLE_RETRY_NS (10 * NS_PER_MS)    /* a pin waits for a commit with deletions to end */
+#define EXPORT_NS (120 * NS_PER_S)          /* an export holds up deletions at least so long */
+#define EXPORT_BYTES_PER_S_MIN (1ULL << 20) /* what its reader must manage; a slow link does */
+#define EXPORT_BYTES_PER_S_MAX                                                               \
+    (64ULL << 20) /* each: half of a gigabit link, as for members; the disk and a core do it \
+                     beside their work */
+#define EXPORT_REST_NS_MAX (5 * NS_PER_MS)   /* between two steps of counting */
+#define EXPORT_SPARE_NS (20 * NS_PER_MS)     /* of that speed, which may be made up for */
 #define READ_RETRY_NS (500 * NS_PER_MS)      /* a follower asks its leader again; etcd's interval */
 #define STALL_PATIENCE_NS (1500 * NS_PER_MS) /* of calls through a follower whose disk hangs */
 #define READERS_MAX 16U                      /* reader threads */

@@ -219,6 +219,7 @@ void loops_stop_requests(struct loops *loops)
 {
     atomic_store_explicit(&loops->stopping, true, memory_order_release);
     loops_wake(loops, ACTOR_CONSENSUS);
+    loops_wake(loops, ACTOR_SNAPSHOTS);
 }
 
 bool loops_is_idle(const struct loops *loops)

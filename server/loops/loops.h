@@ -36,7 +36,9 @@ enum actor {
     ACTOR_READER_FIRST
 };
 
-#define LOOPS_SNAPSHOT_SLOTS 2U /* snapshots being sent at a time */
+#define LOOPS_SENDS_MAX 2U   /* snapshots being sent to members at a time */
+#define LOOPS_EXPORTS_MAX 4U /* and given to clients; they share the snapshots actor's slot */
+#define LOOPS_SNAPSHOT_SLOTS (LOOPS_SENDS_MAX + 1U) /* of the store's readers */
 
 /* What is needed to receive a snapshot and to make a store of it. All borrowed; outlives the loops.
  */
@@ -67,7 +69,7 @@ struct loops_options {
     uint64_t tick_ns;             /* heartbeat interval */
     uint32_t readers_count;       /* reader actors */
     uint32_t reader_slot_first;   /* store slot of reader actor 0; smaller ones are the pollers' */
-    uint32_t snapshot_slot_first; /* LOOPS_SNAPSHOT_SLOTS store slots, for snapshots being sent */
+    uint32_t snapshot_slot_first; /* LOOPS_SNAPSHOT_SLOTS store slots */
     struct snapshot_options snapshots;
     uint32_t election_ticks;
     bool waves; /* hold waves on a slow disk; false only for measurements */

@@ -117,8 +117,10 @@ struct applier {
  * snapshots made and received. */
 struct snapshots {
     struct loops *loops;
-    struct inbox inbox;    /* struct job */
-    struct list_node jobs; /* struct job, in turn */
+    struct inbox inbox;       /* struct job */
+    struct list_node jobs;    /* struct job, in turn */
+    struct inbox events;      /* struct export_event */
+    struct list_node exports; /* struct export_work that hold a pin */
 };
 
 struct reader {
@@ -147,7 +149,8 @@ struct loops {
     atomic_bool finish_wanted, finished;
     _Atomic(struct install *) adopt_wanted; /* for the writer, from apply, which waits */
     atomic_uint snapshot_slots;             /* bits: taken */
-    enum status finish_status;              /* valid once finished */
+    atomic_uint exports_count;
+    enum status finish_status; /* valid once finished */
 
     atomic_uint_fast64_t proposals_open, inbox_calls, inbox_bytes, reads_waiting;
     atomic_uint_fast64_t messages_count, messages_bytes; /* of members, not stepped yet */

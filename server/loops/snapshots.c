@@ -12,6 +12,7 @@ void snapshots_init(struct snapshots *s, struct loops *loops)
     *s = (struct snapshots){.loops = loops};
     inbox_init(&s->inbox, wake_snapshots, loops);
     list_init(&s->jobs);
+    exports_init(s);
 }
 
 static struct job *job_of(struct list_node *turn)
@@ -40,6 +41,9 @@ void job_free(struct job *job)
     case JOB_SEND:
         snapshot_send_free(CONTAINER_OF(job, struct snapshot_send, job));
         break;
+    case JOB_EXPORT:
+        export_work_free(CONTAINER_OF(job, struct export_work, job));
+        break;
     case JOB_INSTALL:
     case JOB_DISCARD:
         install_free(CONTAINER_OF(job, struct install, job));
@@ -62,6 +66,8 @@ static enum status step_job(struct snapshots *s, struct job *job)
         return entries_fetch_step(s->loops, CONTAINER_OF(job, struct entries_fetch, job));
     case JOB_SEND:
         return snapshot_send_step(CONTAINER_OF(job, struct snapshot_send, job));
+    case JOB_EXPORT:
+        return export_step(CONTAINER_OF(job, struct export_work, job));
     case JOB_INSTALL:
         return install_step(CONTAINER_OF(job, struct install, job));
     case JOB_DISCARD:
@@ -74,20 +80,23 @@ static enum status step_job(struct snapshots *s, struct job *job)
 uint64_t snapshots_step(struct snapshots *s, uint64_t now_ns)
 {
     take_jobs(s);
+    exports_look(s, now_ns);
     if (list_is_empty(&s->jobs))
-        return UINT64_MAX;
+        return exports_due_ns(s);
     struct job *job = job_of(list_pop_front(&s->jobs));
+    enum job_kind kind = job->kind;
     enum status st = step_job(s, job);
     if (st == ST_CANCELED || st == ST_BUSY) {
         list_push_back(&s->jobs, &job->turn);
         return st == ST_BUSY ? now_ns + SETTLE_RETRY_NS : now_ns;
     }
-    job->status = st;
-    if (job->kind == JOB_DISCARD)
+    if (kind == JOB_DISCARD) {
         job_free(job);
-    else
+    } else if (kind != JOB_EXPORT) {
+        job->status = st;
         inbox_push(&s->loops->consensus.answers, &job->node);
-    return list_is_empty(&s->jobs) ? UINT64_MAX : now_ns;
+    }
+    return list_is_empty(&s->jobs) ? exports_due_ns(s) : now_ns;
 }
 
 void snapshots_deinit(struct snapshots *s)
@@ -95,4 +104,5 @@ void snapshots_deinit(struct snapshots *s)
     take_jobs(s);
     while (!list_is_empty(&s->jobs))
         job_free(job_of(list_pop_front(&s->jobs)));
+    exports_deinit(s);
 }

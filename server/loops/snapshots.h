@@ -9,6 +9,7 @@
  *                      switches, apply reads the state machine again -> the answer leaves. */
 #ifndef SERVER_LOOPS_SNAPSHOTS_H
 #define SERVER_LOOPS_SNAPSHOTS_H
+#include "server/loops/export.h"
 #include "server/loops/loops_private.h"
 #include "server/state/limits.h"
 #include "storage/dbfile/limits.h"
@@ -18,7 +19,7 @@
 
 #include <limits.h>
 
-enum job_kind { JOB_ENTRIES, JOB_SEND, JOB_INSTALL, JOB_DISCARD };
+enum job_kind { JOB_ENTRIES, JOB_SEND, JOB_EXPORT, JOB_INSTALL, JOB_DISCARD };
 
 struct job {
     struct inbox_node node;
@@ -36,19 +37,41 @@ struct entries_fetch {
     struct raft_entry entries[FETCH_ENTRIES_MAX + 1];
 };
 
+/* A pinned moment as a db file that is made while it is read. */
+struct pinned_file {
+    struct loops *loops;
+    struct store_pin *pin;
+    int64_t revision; /* when it was pinned */
+    struct dbfile_pin_source records;
+    struct dbfile_writer *writer;
+    struct slice pending; /* of the writer's last bytes, not given yet */
+};
+
 struct snapshot_send {
     struct snapshot_source source; /* what the transport sees */
     struct job job;
     struct loops *loops;
     raft_id peer;
     uint32_t slot;
-    struct store_pin *pin;
-    int64_t revision; /* when it was pinned */
-    struct dbfile_pin_source records;
-    struct dbfile_writer *writer;
-    struct slice pending; /* of the writer's last bytes, not given yet */
+    struct pinned_file file;
     struct raft_snapshot_meta meta;
     struct buf members; /* what an etcd takes its member list from: v2_store.h */
+};
+
+/* The actors' side of an export, which ends with it or, when that is canceled before it was
+ * pinned, after it. */
+struct export_work {
+    struct job job;
+    struct loops *loops;
+    struct list_node node;         /* in the snapshots actor's exports, once it is pinned */
+    struct export_request *export; /* NULL: nobody waits any more */
+    struct pinned_file file;
+    uint64_t deadline_ns;
+    bool measured;
+    bool waiting; /* for the next part to be asked for */
+    bool resting; /* so that clients feel little of it, until due_ns */
+    uint64_t due_ns;
+    uint64_t next_ns; /* when the limit on its speed lets the next part go */
 };
 
 enum install_state {
@@ -74,6 +97,26 @@ struct install {
     struct mvcc *mvcc;
     atomic_int state; /* enum install_state; consensus, apply, writer, apply: each hands it on */
 };
+
+/* ---- pinned_file.c ---- */
+/* Apply, between two entries; reader is the slot of the thread that will read it. Must be freed
+ * also after an error. */
+CHECKED enum status pinned_file_take(struct pinned_file *file, struct loops *loops,
+                                     uint32_t reader);
+void pinned_file_free(struct pinned_file *file);
+/* Up to bytes_max next bytes, borrowed until the next call; none at the end. */
+CHECKED enum status pinned_file_read(struct pinned_file *file, size_t bytes_max, struct slice *out);
+
+/* ---- exports.c ---- */
+void export_pin(struct applier *a, struct export_work *work);
+/* As the steps below; once it is done the work is gone. */
+enum status export_step(struct export_work *work);
+void export_work_free(struct export_work *work); /* tells whoever waits that the member stops */
+void exports_init(struct snapshots *s);
+void exports_deinit(struct snapshots *s);
+/* What was said to exports meanwhile, those that have rested, and those whose time is up. */
+void exports_look(struct snapshots *s, uint64_t now_ns);
+uint64_t exports_due_ns(const struct snapshots *s); /* when to look again */
 
 /* ---- fetch.c: consensus and apply ---- */
 void fetch_start(struct consensus *c, const struct raft_fetch *fetch);

@@ -108,6 +108,9 @@
     X(API_RESPONSE_TOO_LARGE, 8,                                                                   \
       "etcdserver: the answer is too large to be sent; ask for less at a time (limit, keys_only)") \
     X(API_DISK_FULL, 8, "etcdserver: no space left on this member's disk, writes are refused")     \
+    X(API_SNAPSHOT_TOO_SLOW, 10,                                                                   \
+      "etcdserver: the snapshot was given up: it was read too slowly, and this member can delete " \
+      "nothing from its store meanwhile")                                                          \
     X(API_NO_MEMORY, 8, "etcdserver: this member is out of memory")                                \
     X(API_IO, 13, "etcdserver: this member cannot read its store")                                 \
     X(API_STORE_CORRUPT, 15, "etcdserver: stored data of this member is corrupt")
