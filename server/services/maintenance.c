@@ -281,6 +281,11 @@ static const struct rpc_method methods[] = {
     {.path = "/etcdserverpb.Maintenance/Status", .on_call = on_status},
     {.path = "/etcdserverpb.Maintenance/Alarm", .on_call = on_alarm},
     {.path = "/etcdserverpb.Maintenance/HashKV", .on_call = on_hash_kv},
+    {.path = "/etcdserverpb.Maintenance/Snapshot",
+     .server_streams = true,
+     .on_call = on_snapshot,
+     .on_cancel = on_snapshot_cancel,
+     .on_sent = on_snapshot_sent},
     {.path = "/etcdserverpb.Maintenance/MoveLeader", .on_call = on_move_leader},
     {.path = "/etcdserverpb.Maintenance/Downgrade", .on_call = on_downgrade},
 };

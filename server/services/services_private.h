@@ -70,6 +70,11 @@ void gates_deinit(struct services *services);
 /* A learner serves Status, Snapshot and serializable ranges only. */
 bool is_learner(const struct services *services);
 
+/* ---- snapshot.c ---- */
+void on_snapshot(struct rpc_call *call);
+void on_snapshot_sent(struct rpc_call *call);
+void on_snapshot_cancel(struct rpc_call *call);
+
 /* ---- cluster.c and member_changes.c ---- */
 void put_members(struct wire_out *out, uint32_t field, const struct members *members);
 void put_member(struct wire_out *out, uint32_t field, const struct member_row *row);

@@ -44,7 +44,6 @@ static const struct rpc_method methods[] = {
     UNARY("etcdserverpb.Lease/LeaseLeases"),
     UNARY("etcdserverpb.Maintenance/Defragment"),
     UNARY("etcdserverpb.Maintenance/Hash"),
-    SERVER_STREAM("etcdserverpb.Maintenance/Snapshot"),
     UNARY("etcdserverpb.Auth/AuthEnable"),
     UNARY("etcdserverpb.Auth/AuthDisable"),
     UNARY("etcdserverpb.Auth/Authenticate"),

@@ -26,7 +26,7 @@ MAY_INCLUDE = {
     "server/loops": ["base/", "proto/", "raft/", "wal/", "storage/", "server/state/", "server/metrics/",
                      "server/rpc/rpc.h"],
     "server/services": ["base/", "proto/", "raft/types.h", "storage/", "server/state/", "server/loops/",
-                        "server/metrics/", "server/rpc/rpc.h"],
+                        "server/metrics/", "server/rpc/rpc.h", "server/run/log.h"],
     "server/rpc": ["base/", "server/metrics/"],
     "server/metrics": ["base/"],
     "server/http": ["base/", "server/metrics/", "server/rpc/rpc.h"],

@@ -2,6 +2,7 @@
 
 #include "base/assert.h"
 #include "base/list.h"
+#include "base/minmax.h"
 #include "tests/fakes/backend_mem.h"
 
 #include <setjmp.h>
@@ -74,6 +75,39 @@ void loops_get_progress(struct loops *loops, struct progress_request *progress)
     progress->done(progress, error, loops->match, loops->leader_match);
 }
 
+/* ---- exports: the bytes given to the fixture, in parts ---- */
+
+static struct loops *exporting; /* one at a time */
+static size_t exported_bytes;
+static uint32_t exported_parts;
+
+void loops_export(struct loops *loops, struct export_request *export)
+{
+    exporting = loops;
+    exported_bytes = 0;
+    exported_parts = 0;
+    export->size = loops->export_bytes.len;
+    loops_export_next(export);
+}
+
+void loops_export_next(struct export_request *export)
+{
+    struct slice left = slice_make(exporting->export_bytes.data + exported_bytes,
+                                   exporting->export_bytes.len - exported_bytes);
+    left.len = min_size(left.len, export->part_bytes_max / 3 + 1);
+    exported_bytes += left.len;
+    if (exporting->refuse != API_OK && exported_parts++ == exporting->export_parts)
+        export->give(export, exporting->refuse, SLICE_EMPTY);
+    else
+        export->give(export, API_OK, left);
+}
+
+void loops_export_cancel(struct export_request *export)
+{
+    exporting->exports_canceled++;
+    export->give(export, API_CANCELED, SLICE_EMPTY);
+}
+
 uint64_t loops_next_id(struct loops *loops)
 {
     return ++loops->ids;
@@ -109,8 +143,28 @@ static void note_finish_later(struct rpc_call *call, enum rpc_code code, const c
     CONTAINER_OF(call, struct fake_call, call)->later = true;
 }
 
-static const struct rpc_transport transport = {.finish = note_finish,
-                                               .finish_later = note_finish_later};
+static enum status note_send(struct rpc_call *call, struct slice message)
+{
+    struct fake_call *fake = CONTAINER_OF(call, struct fake_call, call);
+    assert_false(fake->in_flight);
+    assert_int_equal(fake->finished, 0);
+    assert_true(fake->sent_count < FAKE_MESSAGES_MAX);
+    if (atomic_load(&call->canceled))
+        return ST_CANCELED;
+    struct arena *arena = &CONTAINER_OF(fake, struct fixture, call)->harness.arena;
+    assert_int_equal(arena_copy(arena, message, &fake->sent[fake->sent_count++]), ST_OK);
+    fake->in_flight = true;
+    return ST_OK;
+}
+
+static const char *fake_peer(struct rpc_call *call)
+{
+    (void)call;
+    return "127.0.0.1:1";
+}
+
+static const struct rpc_transport transport = {
+    .finish = note_finish, .finish_later = note_finish_later, .send = note_send, .peer = fake_peer};
 
 static uint64_t active_since(void *context, raft_id id)
 {
@@ -210,6 +264,10 @@ struct fake_call *call(struct fixture *f, const char *path, struct slice message
         c->method->on_message(c, message);
     else
         c->method->on_call(c);
+    while (f->call.in_flight && f->call.finished == 0) {
+        f->call.in_flight = false;
+        c->method->on_sent(c);
+    }
     assert_int_equal(f->call.finished, 1);
     return &f->call;
 }

@@ -2,10 +2,13 @@
  * answer on the spot. */
 #ifndef TESTS_SERVER_SERVICES_FIXTURE_H
 #define TESTS_SERVER_SERVICES_FIXTURE_H
+#include "server/loops/export.h"
 #include "server/loops/request.h"
 #include "server/rpc/rpc.h"
 #include "server/services/services.h"
 #include "tests/server_state/harness.h"
+
+#define FAKE_MESSAGES_MAX 16U
 
 /* Proposals and changes are applied at once; reads get reader slot 1; an error set before is the
  * answer to all. */
@@ -17,6 +20,9 @@ struct loops {
     uint32_t proposals, reads, local_reads, changes, transfers;
     raft_id transferee;
     uint64_t ids, deadline_ns;
+    struct slice export_bytes; /* what exports give */
+    uint32_t export_parts;     /* then it ends with refuse; 0: whole */
+    uint32_t exports_canceled;
 };
 
 struct fake_call {
@@ -27,6 +33,9 @@ struct fake_call {
     enum rpc_code code;
     char text[256];
     struct slice message;
+    struct slice sent[FAKE_MESSAGES_MAX]; /* copies in the harness' arena */
+    uint32_t sent_count;
+    bool in_flight;
 };
 
 struct fixture {
@@ -51,7 +60,8 @@ int fixture_teardown(void **state);
 
 const struct rpc_method *find_method(const struct fixture *fixture, const char *path,
                                      void **service_out);
-/* Calls a method and sees that it is answered exactly once. */
+/* Calls a method and sees that it is answered exactly once; what it sends in between leaves at
+ * once. */
 struct fake_call *call(struct fixture *fixture, const char *path, struct slice message);
 void assert_error(const struct fake_call *got, enum api_error error);
 /* Decodes the last answer into the harness' arena. */
