@@ -122,7 +122,8 @@ static void log_failure(void *context, const struct caller_failure *failure)
 {
     struct ctl *ctl = context;
     char target[400];
-    snprintf(target, sizeof(target), "etcd-endpoints://%p/%s", (void *)ctl, failure->target);
+    snprintf(target, sizeof(target), "etcd-endpoints://%p/%s", (void *)ctl,
+             ctl->log_target != NULL ? ctl->log_target : failure->target);
     flockfile(ctl->cli->err); /* endpoint health calls from many threads */
     struct print_json json;
     print_log_begin(&json, ctl->cli->err, "warn", ctl->logger, "client/caller.c",
@@ -263,11 +264,15 @@ struct ctl_answer ctl_call_at(struct ctl *ctl, const char *endpoint,
                               const struct ctl_method *method, const ProtobufCMessage *request)
 {
     char *const endpoints[] = {(char *)(uintptr_t)endpoint};
+    struct ctl_answer answer = {.code = CLIENT_UNKNOWN};
     struct caller *caller;
-    const char *error = ctl_connect(ctl, endpoints, 1, &caller);
-    if (error != NULL)
-        return (struct ctl_answer){.error = error, .code = CLIENT_UNKNOWN};
-    struct ctl_answer answer = call_by(ctl, caller, method, request);
+    /* etcd's client logs its own first endpoint, wherever it calls. */
+    const char *first = ctl->options.endpoints[0], *scheme_end = strstr(first, "://");
+    ctl->log_target = scheme_end != NULL ? scheme_end + 3 : first;
+    answer.error = ctl_connect(ctl, endpoints, 1, &caller);
+    if (answer.error == NULL)
+        answer = call_by(ctl, caller, method, request);
     caller_close(caller);
+    ctl->log_target = NULL;
     return answer;
 }

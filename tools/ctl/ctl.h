@@ -47,8 +47,9 @@ struct ctl_options {
 struct ctl {
     struct cli *cli;
     struct ctl_options options;
-    struct caller *caller; /* owned; NULL until it is opened */
-    const char *logger;    /* in the log lines of failed calls */
+    struct caller *caller;  /* owned; NULL until it is opened */
+    const char *logger;     /* in the log lines of failed calls */
+    const char *log_target; /* likewise; NULL: the caller's first endpoint */
     enum ctl_writer writer;
     bool hex;
     bool value_only;     /* simple prints no keys */
@@ -167,5 +168,5 @@ CHECKED enum status ctl_ask_password(struct cli *cli, const char *prompt, const 
 
 extern const struct cli_command ctl_put_command, ctl_get_command, ctl_del_command,
     ctl_compaction_command;
-extern const struct cli_command ctl_version_command;
+extern const struct cli_command ctl_endpoint_command;
 #endif

@@ -18,8 +18,9 @@ static const struct cli_command version_command = {
 
 /* In etcdctl's order, in which "Did you mean this?" names them. */
 static const struct cli_command *const commands[] = {
-    &ctl_get_command, &ctl_put_command,        &ctl_del_command,  &ctl_compaction_command,
-    &version_command, &cli_completion_command, &cli_help_command, NULL,
+    &ctl_get_command,        &ctl_put_command,      &ctl_del_command,
+    &ctl_compaction_command, &ctl_endpoint_command, &version_command,
+    &cli_completion_command, &cli_help_command,     NULL,
 };
 
 static const struct cli_flag flags[] = {

@@ -103,6 +103,5 @@ void print_table_print(const struct print_table *table, FILE *out)
     for (uint32_t r = 0; r < table->rows; r++)
         print_row(table, widths, (const char *const *)&table->cells[(size_t)r * table->columns],
                   /* centred= */ false, out);
-    if (table->rows > 0)
-        print_rule(table, widths, out);
+    print_rule(table, widths, out); /* etcdctl's too has both when there is no row */
 }
