@@ -37,7 +37,7 @@ MAY_INCLUDE = {
     "tools/client": ["base/", "proto/"],
     "tools/cli": ["base/", "tools/print/"],
     "tools/print": ["base/", "proto/"],
-    "tools/ctl": ["base/", "proto/", "tools/cli/", "tools/client/", "tools/print/"],
+    "tools/ctl": ["base/", "proto/", "server/state/", "tools/cli/", "tools/client/", "tools/print/"],
     "bench": ["base/", "proto/", "raft/", "wal/", "storage/", "server/state/", "tools/client/"],
     "tests": [""],
 }

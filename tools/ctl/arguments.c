@@ -47,8 +47,7 @@ static enum status read_line(struct cli *cli, const char **out)
     size_t capacity = 64, len = 0;
     char *line = arena_alloc_raw(&cli->arena, capacity);
     char c;
-    ssize_t got = 0;
-    while (line != NULL && (got = read(STDIN_FILENO, &c, 1)) == 1 && c != '\n') {
+    while (line != NULL && read(STDIN_FILENO, &c, 1) == 1 && c != '\n') {
         if (len + 1 == capacity) {
             char *grown = arena_alloc_raw(&cli->arena, capacity * 2);
             if (grown != NULL)
@@ -61,8 +60,6 @@ static enum status read_line(struct cli *cli, const char **out)
     }
     if (line == NULL)
         return ST_NO_MEMORY;
-    if (got != 1 && len == 0)
-        return ST_NOT_FOUND;
     if (len > 0 && line[len - 1] == '\r')
         len--;
     line[len] = '\0';

@@ -61,7 +61,7 @@ static int read_user(struct cli *cli, struct ctl_options *out)
         return CLI_EXIT_OK;
     }
     if (ctl_ask_password(cli, "Password: ", &out->password) != ST_OK)
-        return cli_fail(cli, CLI_EXIT_ERROR, "EOF");
+        return cli_fail(cli, CLI_EXIT_ERROR, "out of memory");
     return CLI_EXIT_OK;
 }
 

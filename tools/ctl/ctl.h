@@ -133,12 +133,9 @@ void ctl_simple_kv(struct ctl *ctl, const Mvccpb__KeyValue *kv); /* key line, va
 void ctl_json_header(struct print_json *json, const Etcdserverpb__ResponseHeader *header);
 /* Marshals a message to the output. */
 void ctl_protobuf(struct ctl *ctl, const ProtobufCMessage *message);
-/* An array of `count` messages of C type `type` as rows of -w table is left to the command. */
-
 /* Views for answers that are only a header: simple prints `about`, a whole line without its end. */
 extern const struct ctl_view ctl_header_view;
-/* The table's and simple's shapes of the same rows: cells joined by ", " or in a box. Returns an
- * exit code. */
+/* The rows that the table has in a box as lines, their cells joined by ", ". */
 struct print_table;
 void ctl_rows_simple(struct ctl *ctl, const struct print_table *table);
 
@@ -160,8 +157,8 @@ CHECKED enum status ctl_prefix_end(struct cli *cli, ProtobufCBinaryData prefix,
 /* A lease's or member's id in hexadecimal. Returns an exit code, the error told. */
 int ctl_lease_argument(struct cli *cli, const char *text, int64_t *out);
 int ctl_member_argument(struct cli *cli, const char *text, uint64_t *out);
-/* Asks on the terminal (echo off) or reads a line of standard input that is none. The text is in
- * the cli's arena. Errors: ST_NOT_FOUND (end of input before a line), ST_NO_MEMORY. */
+/* Asks on the terminal (echo off) or reads a line of standard input that is none; at its end the
+ * answer is empty. The text is in the cli's arena. Errors: ST_NO_MEMORY. */
 CHECKED enum status ctl_ask_password(struct cli *cli, const char *prompt, const char **out);
 
 /* ---- the commands, one group a file ---- */
@@ -169,4 +166,19 @@ CHECKED enum status ctl_ask_password(struct cli *cli, const char *prompt, const 
 extern const struct cli_command ctl_put_command, ctl_get_command, ctl_del_command,
     ctl_compaction_command;
 extern const struct cli_command ctl_endpoint_command;
+extern const struct cli_command ctl_txn_command;
+extern const struct cli_command ctl_lease_grant_command, ctl_lease_revoke_command,
+    ctl_lease_timetolive_command, ctl_lease_list_command;
+extern const struct cli_command ctl_member_add_command, ctl_member_remove_command,
+    ctl_member_update_command, ctl_member_promote_command, ctl_member_list_command;
+extern const struct cli_command ctl_alarm_list_command, ctl_alarm_disarm_command,
+    ctl_defrag_command, ctl_move_leader_command;
+extern const struct cli_command ctl_auth_enable_command, ctl_auth_disable_command,
+    ctl_auth_status_command;
+extern const struct cli_command ctl_user_add_command, ctl_user_delete_command, ctl_user_get_command,
+    ctl_user_list_command, ctl_user_passwd_command, ctl_user_grant_role_command,
+    ctl_user_revoke_role_command;
+extern const struct cli_command ctl_role_add_command, ctl_role_delete_command, ctl_role_get_command,
+    ctl_role_list_command, ctl_role_grant_permission_command, ctl_role_revoke_permission_command;
+extern const struct cli_command ctl_snapshot_restore_command, ctl_snapshot_status_command;
 #endif

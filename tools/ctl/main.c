@@ -16,12 +16,74 @@ static const struct cli_command version_command = {
     .run = run_version,
 };
 
+/* The groups. Members are in etcdctl's order as well. */
+#define GROUP(variable, ...) static const struct cli_command *const variable[] = {__VA_ARGS__, NULL}
+
+GROUP(alarm_members, &ctl_alarm_disarm_command, &ctl_alarm_list_command);
+GROUP(lease_members, &ctl_lease_grant_command, &ctl_lease_revoke_command,
+      &ctl_lease_timetolive_command, &ctl_lease_list_command);
+GROUP(member_members, &ctl_member_add_command, &ctl_member_remove_command,
+      &ctl_member_update_command, &ctl_member_list_command, &ctl_member_promote_command);
+GROUP(snapshot_members, &ctl_snapshot_restore_command, &ctl_snapshot_status_command);
+GROUP(auth_members, &ctl_auth_enable_command, &ctl_auth_disable_command, &ctl_auth_status_command);
+GROUP(user_members, &ctl_user_add_command, &ctl_user_delete_command, &ctl_user_get_command,
+      &ctl_user_list_command, &ctl_user_passwd_command, &ctl_user_grant_role_command,
+      &ctl_user_revoke_role_command);
+GROUP(role_members, &ctl_role_add_command, &ctl_role_delete_command, &ctl_role_get_command,
+      &ctl_role_list_command, &ctl_role_grant_permission_command,
+      &ctl_role_revoke_permission_command);
+
+static const struct cli_command alarm_command = {.name = "alarm",
+                                                 .usage = "<subcommand>",
+                                                 .brief = "Alarms of the cluster",
+                                                 .commands = alarm_members};
+static const struct cli_command lease_command = {.name = "lease",
+                                                 .usage = "<subcommand>",
+                                                 .brief = "Leases, which keys can be attached to",
+                                                 .commands = lease_members};
+static const struct cli_command member_command = {.name = "member",
+                                                  .usage = "<subcommand>",
+                                                  .brief = "Members of the cluster",
+                                                  .commands = member_members};
+static const struct cli_command snapshot_command = {.name = "snapshot",
+                                                    .usage = "<subcommand>",
+                                                    .brief = "Snapshots of a member",
+                                                    .commands = snapshot_members};
+static const struct cli_command auth_command = {.name = "auth",
+                                                .usage = "<enable or disable>",
+                                                .brief = "Whether users have to log in",
+                                                .commands = auth_members};
+static const struct cli_command user_command = {
+    .name = "user", .usage = "<subcommand>", .brief = "Users", .commands = user_members};
+static const struct cli_command role_command = {.name = "role",
+                                                .usage = "<subcommand>",
+                                                .brief = "Roles, which users are granted",
+                                                .commands = role_members};
+
+/* clang-format off */
 /* In etcdctl's order, in which "Did you mean this?" names them. */
 static const struct cli_command *const commands[] = {
-    &ctl_get_command,        &ctl_put_command,      &ctl_del_command,
-    &ctl_compaction_command, &ctl_endpoint_command, &version_command,
-    &cli_completion_command, &cli_help_command,     NULL,
+    &ctl_get_command,
+    &ctl_put_command,
+    &ctl_del_command,
+    &ctl_txn_command,
+    &ctl_compaction_command,
+    &alarm_command,
+    &ctl_defrag_command,
+    &ctl_endpoint_command,
+    &ctl_move_leader_command,
+    &version_command,
+    &lease_command,
+    &member_command,
+    &snapshot_command,
+    &auth_command,
+    &user_command,
+    &role_command,
+    &cli_completion_command,
+    &cli_help_command,
+    NULL,
 };
+/* clang-format on */
 
 static const struct cli_flag flags[] = {
     {.name = "endpoints",
