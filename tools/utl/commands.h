@@ -7,4 +7,7 @@
 extern const struct cli_command utl_convert_command;
 extern const struct cli_command utl_defrag_command;
 extern const struct cli_command utl_restore_command; /* snapshot restore */
+
+extern const struct cli_command utl_status_command; /* snapshot status */
+extern const struct cli_command utl_version_command;
 #endif

@@ -1,21 +1,33 @@
 #include "tools/cli/cli.h"
 #include "tools/utl/commands.h"
+#include "tools/utl/format.h"
 
-static const struct cli_command *const snapshot_commands[] = {&utl_restore_command, NULL};
+static const struct cli_command *const snapshot_commands[] = {
+    &utl_restore_command,
+    &utl_status_command,
+    NULL,
+};
 static const struct cli_command snapshot_command = {
     .name = "snapshot",
     .brief = "Manages etcd node snapshots",
     .commands = snapshot_commands,
 };
 
-static const struct cli_command *const commands[] = {&snapshot_command,       &utl_defrag_command,
-                                                     &utl_convert_command,    &cli_help_command,
-                                                     &cli_completion_command, NULL};
+static const struct cli_command *const commands[] = {
+    &snapshot_command,
+    &utl_defrag_command,
+    &utl_convert_command,
+    &utl_version_command,
+    &cli_help_command,
+    &cli_completion_command,
+    NULL,
+};
 static const struct cli_program program = {.name = "cleatutl",
                                            .brief = "Works on Cleat's and etcd's files, offline",
                                            .version = CLEAT_VERSION,
                                            .api_version = "3.5",
                                            .commands = commands,
+                                           .flags = utl_global_flags,
                                            .usage_on_stderr = true};
 
 int main(int argc, char **argv)
