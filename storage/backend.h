@@ -57,6 +57,8 @@ struct backend_op {
     struct slice key, value; /* borrowed for the call */
 };
 
+struct disk;
+
 struct backend_options {
     const char *path; /* the store's file, e.g. <data-dir>/member/store/0000000000000000.lmdb */
     uint64_t life_id; /* written into a new store, compared with an old one's: ST_INVALID if it
@@ -68,6 +70,7 @@ struct backend_options {
                        other process may have the store open for writing */
     bool shared;    /* with read_only: a member may be running on it. The library's lock file beside
                        the store is used as by any reader, and is all that changes */
+    struct disk *disk; /* backend_dbfile() alone: reads the file; borrowed until it closes */
     struct buf
         *why; /* NULL, or gets a sentence for people when open fails; borrowed for the call */
 };
