@@ -15,8 +15,10 @@
 
 #define WAYS_OUT                                                                                   \
     "Nothing was changed. Ways out: remove this member from the cluster and add it again with an " \
-    "empty data directory; or, when it is the only one, restore a snapshot, or cut the log there " \
-    "with 'cleatutl wal truncate' and lose what follows."
+    "empty data directory; or, when it is the only one, restore a snapshot ('cleatutl snapshot "   \
+    "restore'), make a new cluster of what can be read ('cleatutl recover'), or cut the log "      \
+    "there "                                                                                       \
+    "('cleatutl log truncate') and lose what follows."
 
 struct found_name {
     enum wal_name_kind kind;
@@ -129,7 +131,7 @@ static enum status list_names(struct scan *scan)
     if (scan->foreign[0] != '\0')
         return refuse(scan, ST_INVALID,
                       "'%s' holds '%s', which is another program's log: give this member a data "
-                      "directory of its own (etcd's is imported with 'cleatutl')",
+                      "directory of its own (etcd's is imported with 'cleatutl import')",
                       wal->dir, scan->foreign);
     return ST_OK;
 }

@@ -160,7 +160,7 @@ static enum status read_format(struct datadir *d, char *why, size_t why_bytes)
         return explain(
             ST_INVALID, why, why_bytes,
             "data directory '%s' was written by etcd; import it into a new directory with: "
-            "cleatutl import --from %s --data-dir <new directory>",
+            "cleatutl import %s --data-dir <new directory>",
             d->root, d->root);
     if (st == ST_NOT_FOUND)
         return explain(ST_INVALID, why, why_bytes,

@@ -1,7 +1,8 @@
 /* Makes and reads db files for etcd_tools.py, which holds them against etcd's own programs.
  *   db_tool make FILE SEED   a store with a past, exported with its digest, as `snapshot save` does
  *   db_tool read FILE        what is in it, after loading it into a store
- * Both print one line of JSON. */
+ *   db_tool fill FILE COUNT BYTES   a store of COUNT keys with values of that size, for
+ * measurements All print one line of JSON. */
 #include "base/bytes.h"
 #include "base/digest.h"
 #include "base/hash.h"
@@ -117,6 +118,41 @@ static void print_key_space(struct key_space *ks)
                  current, compact, hash);
 }
 
+static void fill(const char *path, uint64_t count, uint64_t value_bytes)
+{
+    struct key_space ks;
+    struct rng rng;
+    rng_seed(&rng, 1);
+    key_space_init(&ks, backend_mem(), STORE_NAME);
+    key_space_open(&ks);
+    write_small_buckets(&ks);
+    uint8_t *value = calloc(1, value_bytes + sizeof(uint64_t));
+    must(value == NULL ? ST_NO_MEMORY : ST_OK, "value");
+    for (uint64_t i = 0; i < count; i++) {
+        char key[32];
+        int len = snprintf(key, sizeof(key), "/registry/%012" PRIu64, i);
+        for (uint64_t at = 0; at < value_bytes; at += sizeof(uint64_t))
+            put_le64(value + at, rng_next(&rng));
+        must(mvcc_write_begin(ks.mvcc), "begin");
+        must(mvcc_write_put(ks.mvcc, slice_make(key, (size_t)len), slice_make(value, value_bytes),
+                            0, NULL, NULL),
+             "put");
+        (void)mvcc_write_end(ks.mvcc);
+        key_space_end_entry(&ks);
+        if (i % 1000 == 0)
+            key_space_commit(&ks);
+    }
+    free(value);
+    FILE *file = fopen(path, "wb");
+    must(file == NULL ? ST_IO : ST_OK, path);
+    write_file(&ks, file);
+    (void)printf("{");
+    print_key_space(&ks);
+    (void)printf("}\n");
+    key_space_close(&ks);
+    backend_mem_clear();
+}
+
 static void make(const char *path, uint64_t seed)
 {
     struct key_space ks;
@@ -219,6 +255,8 @@ int main(int argc, char **argv)
         make(argv[2], strtoull(argv[3], NULL, 10));
     else if (argc == 3 && strcmp(argv[1], "read") == 0)
         read_all(argv[2]);
+    else if (argc == 5 && strcmp(argv[1], "fill") == 0)
+        fill(argv[2], strtoull(argv[3], NULL, 10), strtoull(argv[4], NULL, 10));
     else
         return 2;
     return 0;

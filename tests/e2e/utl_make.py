@@ -5,7 +5,7 @@ import base64
 import json
 import os
 import random
-import shutil
+import re
 import subprocess
 import urllib.request
 
@@ -14,6 +14,7 @@ import lib
 KEYS = 200000 if lib.FULL else 5000
 LARGE = 1400000 if lib.FULL else 200000  # bytes of the largest values
 KEYS_A_TXN = 100
+BLOCK = 4096
 
 
 def b64(data):
@@ -185,6 +186,46 @@ def rewritten(checks, tools, snapshot, want, top):
     checks.check(again.returncode == 1 and "already" in again.stderr, f"convert to the same: {again.stderr}")
 
 
+def cut_log(checks, tools, top):
+    """A bit flips in the middle of the only member's log: it refuses, is cut before the damage, and goes on."""
+    server = lib.Server(tools.args.cleat, f"{top}/damaged").start()
+    for number in range(20):
+        tools.etcdctl(server, "put", f"k{number}", "v" * 100)
+    server.kill()
+    directory = ["--data-dir", server.data_dir]
+    sound = tools.utl("log", "truncate", *directory, "--after", "10", "--dry-run")
+    checks.check('"readable-entries-lost": ' in sound.stderr, f"a try on a sound log: {sound.stderr}")
+    wal_dir = f"{server.data_dir}/member/wal"
+    path = max(f"{wal_dir}/{name}" for name in os.listdir(wal_dir) if name.endswith(".wal"))
+    with open(path, "r+b") as file:
+        file.seek(8 * BLOCK + 140)
+        byte = file.read(1)
+        file.seek(8 * BLOCK + 140)
+        file.write(bytes([byte[0] ^ 1]))
+    server.launch()
+    lib.wait_until(lambda: not server.is_alive(), 20, "refuses its damaged log")
+    log = server.log_tail()
+    checks.check("cleatutl log truncate" in log, f"the refusal names the way out: {log}")
+    first = int(re.search(r"Entr(?:y|ies) (\d+)", log).group(1))
+    cut = ["log", "truncate", *directory, "--after", str(first - 1)]
+    beyond = tools.utl("log", "truncate", *directory, "--after", str(first), "--yes", ok=False)
+    checks.check("can be trusted up to" in beyond.stderr, f"behind the damage: {beyond.stderr}")
+    hesitant = tools.utl(*cut, ok=False)
+    checks.check(hesitant.returncode == 1 and "--yes" in hesitant.stderr and "is damaged" in hesitant.stderr,
+                 f"without --yes: {hesitant.stderr}")
+    checks.check(not any("cut" in name for name in os.listdir(f"{server.data_dir}/member")), "without --yes: changed")
+    tools.utl(*cut, "--yes")
+    server.start()
+    keys = tools.etcdctl(server, "get", "k", "--prefix", "--keys-only").split()
+    checks.check(0 < len(keys) < 20 and "k0" in keys, f"after the cut: {keys}")
+    tools.etcdctl(server, "put", "after", "the cut")
+    server.kill()
+    server.start()
+    checks.equal(tools.etcdctl(server, "get", "after"), "after\nthe cut\n", "after the cut and a crash")
+    server.stop()
+    checks.check(os.path.isdir(f"{server.data_dir}/member/wal.cut-1"), "the damaged log is kept")
+
+
 def refusals(checks, tools, snapshot, top):
     def refused(what, word, *words):
         done = tools.utl(*words, ok=False)
@@ -226,6 +267,7 @@ def main():
     jumped(checks, tools, snapshot, want, top)
     three(checks, tools, snapshot, want, top)
     rewritten(checks, tools, snapshot, want, top)
+    cut_log(checks, tools, top)
     refusals(checks, tools, snapshot, top)
     checks.done()
 

@@ -13,10 +13,21 @@ static const struct cli_command snapshot_command = {
     .commands = snapshot_commands,
 };
 
+static const struct cli_command *const log_commands[] = {
+    &utl_log_truncate_command,
+    NULL,
+};
+static const struct cli_command log_command = {
+    .name = "log",
+    .brief = "Works on a stopped member's log",
+    .commands = log_commands,
+};
+
 static const struct cli_command *const commands[] = {
     &snapshot_command,
     &utl_defrag_command,
     &utl_convert_command,
+    &log_command,
     &utl_version_command,
     &cli_help_command,
     &cli_completion_command,

@@ -1,5 +1,8 @@
 #include "tools/utl/utl.h"
 
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <time.h>
 
 static uint64_t read_clock(clockid_t id)
@@ -25,6 +28,18 @@ const struct clock *utl_clock(void)
 {
     static const struct clock real = {monotonic_ns, wall_ns, NULL};
     return &real;
+}
+
+enum status utl_fail(struct buf *why, enum status st, const char *format, ...)
+{
+    char text[PATH_MAX + 1024];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    enum status said = buf_printf(why, "%s", text);
+    (void)said; /* the status is what counts */
+    return st;
 }
 
 int utl_end(struct cli *cli, enum status st, const struct buf *why)

@@ -10,6 +10,9 @@ const struct clock *utl_clock(void); /* the real one */
 
 #define UTL_WHY_BYTES_MAX 65536U /* of the sentences behind one failure */
 
+/* Appends a sentence to *why and gives st back. */
+enum status utl_fail(struct buf *why, enum status st, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 /* Ends a command that failed: tells why, or what the status means when why is empty, and returns
  * the exit code. ST_OK gives CLI_EXIT_OK. */
 int utl_end(struct cli *cli, enum status st, const struct buf *why);
