@@ -24,14 +24,8 @@ static const struct cli_command log_command = {
 };
 
 static const struct cli_command *const commands[] = {
-    &snapshot_command,
-    &utl_defrag_command,
-    &utl_convert_command,
-    &log_command,
-    &utl_version_command,
-    &cli_help_command,
-    &cli_completion_command,
-    NULL,
+    &snapshot_command,    &utl_defrag_command, &utl_convert_command,    &log_command,
+    &utl_version_command, &cli_help_command,   &cli_completion_command, NULL,
 };
 static const struct cli_program program = {.name = "cleatutl",
                                            .brief = "Works on Cleat's and etcd's files, offline",
