@@ -105,9 +105,14 @@ static enum status read_model(void *context, enum bucket bucket, struct slice af
     return g.st;
 }
 
+struct dbfile_source fixture_source(uint32_t *records)
+{
+    return (struct dbfile_source){.read = read_model, .context = records};
+}
+
 void fixture_write_db(const char *path, uint32_t records)
 {
-    struct dbfile_source source = {.read = read_model, .context = &records};
+    struct dbfile_source source = fixture_source(&records);
     struct dbfile_writer *writer;
     CHECK(dbfile_writer_new(&source, DBFILE_PAGE_BYTES, &writer) == ST_OK);
     for (bool done = false; !done;)

@@ -26,6 +26,8 @@
 
 const struct clock *fixture_clock(void);
 
+/* The records of fixture_write_db(); borrows records. */
+struct dbfile_source fixture_source(uint32_t *records);
 /* Writes an etcd db file: 40 revisions of a few keys, a lease, a user, another cluster's members
  * and mark. records: that many more leases, to make it large. */
 void fixture_write_db(const char *path, uint32_t records);
