@@ -6,8 +6,10 @@
 
 extern const struct cli_command utl_convert_command;
 extern const struct cli_command utl_defrag_command;
+extern const struct cli_command utl_export_command;
 extern const struct cli_command utl_log_truncate_command;
 extern const struct cli_command utl_restore_command; /* snapshot restore */
+extern const struct cli_command utl_save_command;    /* snapshot save */
 
 extern const struct cli_command utl_status_command; /* snapshot status */
 extern const struct cli_command utl_version_command;

@@ -3,6 +3,7 @@
 #include "tools/utl/format.h"
 
 static const struct cli_command *const snapshot_commands[] = {
+    &utl_save_command,
     &utl_restore_command,
     &utl_status_command,
     NULL,
@@ -24,8 +25,15 @@ static const struct cli_command log_command = {
 };
 
 static const struct cli_command *const commands[] = {
-    &snapshot_command,    &utl_defrag_command, &utl_convert_command,    &log_command,
-    &utl_version_command, &cli_help_command,   &cli_completion_command, NULL,
+    &snapshot_command,
+    &utl_defrag_command,
+    &utl_convert_command,
+    &utl_export_command,
+    &log_command,
+    &utl_version_command,
+    &cli_help_command,
+    &cli_completion_command,
+    NULL,
 };
 static const struct cli_program program = {.name = "cleatutl",
                                            .brief = "Works on Cleat's and etcd's files, offline",

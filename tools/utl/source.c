@@ -140,7 +140,7 @@ static bool is_lone_voter(const struct utl_source *s)
 static void note_committed(struct utl_source *s)
 {
     s->committed = min_u64(s->hard_state.commit, s->log_last);
-    if (is_lone_voter(s))
+    if (is_lone_voter(s) || s->options.whole_log)
         s->committed = s->log_last;
     s->committed = max_u64(s->committed, s->mark.index);
 }

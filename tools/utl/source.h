@@ -26,7 +26,9 @@ struct utl_source_options {
     const char *path;
     const char *wal_dir; /* of a directory whose log is apart; "" or NULL: none */
     bool without_log;    /* the store as it is: nothing of the log is read */
-    bool without_index;  /* neither key space nor state machine: for what reads the backend alone */
+    bool whole_log; /* what the log holds above its known commit is applied too: after a disaster
+                       it counts, as with --force-new-cluster, for it may be acknowledged */
+    bool without_index; /* neither key space nor state machine: for what reads the backend alone */
 };
 
 struct utl_source {
