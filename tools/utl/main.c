@@ -1,6 +1,7 @@
 #include "tools/cli/cli.h"
 #include "tools/utl/commands.h"
 #include "tools/utl/format.h"
+#include "tools/utl/inspect.h"
 
 static const struct cli_command *const snapshot_commands[] = {
     &utl_save_command,
@@ -24,8 +25,10 @@ static const struct cli_command log_command = {
     .commands = log_commands,
 };
 
+/* clang-format off: a command a line */
 static const struct cli_command *const commands[] = {
     &snapshot_command,
+    &utl_inspect_command,
     &utl_defrag_command,
     &utl_convert_command,
     &utl_export_command,
@@ -35,6 +38,7 @@ static const struct cli_command *const commands[] = {
     &cli_completion_command,
     NULL,
 };
+/* clang-format on */
 static const struct cli_program program = {.name = "cleatutl",
                                            .brief = "Works on Cleat's and etcd's files, offline",
                                            .version = CLEAT_VERSION,

@@ -78,11 +78,17 @@ static enum status open_store(struct utl_source *s, const struct backend_ops *op
                                     .lock = s->lock,
                                     .clock = utl_clock(),
                                     .readers_count = UTL_SOURCE_READER + 1};
+    bool is_dbfile = ops == backend_dbfile(); /* whose sentences do not name it */
+    if (is_dbfile)
+        say(s->why, ST_OK, "'%s': ", s->store_path);
+    size_t before = s->why->len;
     enum status st = store_open(&options, &s->store);
-    if (st != ST_OK && s->why->len == 0)
-        return say(s->why, st, "store '%s': cannot be opened: %s", s->store_path, status_str(st));
+    if (st != ST_OK && s->why->len == before)
+        return say(s->why, st, "%s: cannot be opened: %s", is_dbfile ? "db file" : s->store_path,
+                   status_str(st));
     if (st != ST_OK)
         return st;
+    buf_reset(s->why);
     struct store_stat stat;
     s->mark = store_opened_at(s->store);
     st = store_get_stat(s->store, &stat);
