@@ -25,7 +25,8 @@ static const struct cli_command log_command = {
     .commands = log_commands,
 };
 
-/* clang-format off: a command a line */
+/* One a line: */
+/* clang-format off */
 static const struct cli_command *const commands[] = {
     &snapshot_command,
     &utl_inspect_command,
