@@ -19,6 +19,7 @@ struct keepalive {
     uint64_t reopen_ns;
     bool is_asked; /* an answer is to come */
     bool is_over;
+    char refusal[256]; /* "" is none */
 };
 
 static uint64_t now_ns(void)
@@ -55,6 +56,11 @@ void keepalive_free(struct keepalive *keepalive)
     free(keepalive);
 }
 
+const char *keepalive_refusal(const struct keepalive *keepalive)
+{
+    return keepalive->refusal[0] == '\0' ? NULL : keepalive->refusal;
+}
+
 bool keepalive_is_over(const struct keepalive *keepalive)
 {
     return keepalive->is_over;
@@ -82,10 +88,20 @@ static void on_message(void *context, struct slice body)
     etcdserverpb__lease_keep_alive_response__free_unpacked(response, NULL);
 }
 
+static void note_refusal(struct keepalive *keepalive, const struct client_reply *reply)
+{
+    bool may_come_back = reply->code == CLIENT_UNAVAILABLE || reply->code == CLIENT_INTERNAL ||
+                         reply->code == CLIENT_CANCELED ||
+                         reply->code == CLIENT_DEADLINE_EXCEEDED || reply->code == CLIENT_OK;
+    snprintf(keepalive->refusal, sizeof(keepalive->refusal), "%s",
+             may_come_back ? "" : caller_error_text(reply, &keepalive->arena));
+}
+
+/* Whatever it was, the next stream may fare better while the lease lives. */
 static void on_ended(void *context, const struct client_reply *reply)
 {
     struct keepalive *keepalive = context;
-    (void)reply; /* whatever it was, the next stream may fare better while the lease lives */
+    note_refusal(keepalive, reply);
     keepalive->stream = NULL;
     keepalive->is_asked = false;
     keepalive->reopen_ns = now_ns() + REOPEN_MS * NS_PER_MS;
@@ -101,6 +117,8 @@ static enum status open_stream(struct keepalive *keepalive)
     struct client_reply reply;
     enum status st = caller_stream(keepalive->caller, &request, KEEPALIVE_STEP_MS, &events,
                                    &keepalive->arena, &reply, &keepalive->stream);
+    if (st == ST_OK)
+        note_refusal(keepalive, &reply);
     if (st == ST_OK && keepalive->stream == NULL)
         keepalive->reopen_ns = now_ns() + REOPEN_MS * NS_PER_MS;
     arena_reset(&keepalive->arena);

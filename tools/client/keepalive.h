@@ -25,6 +25,9 @@ void keepalive_free(struct keepalive *keepalive); /* does not revoke; NULL is fi
 
 /* Errors: ST_NO_MEMORY, ST_TOO_BIG. */
 CHECKED enum status keepalive_step(struct keepalive *keepalive);
+/* Why the last stream was refused, in etcdctl's words, when asking again is of no use; NULL: it was
+ * not. The keepalive asks again all the same. Borrowed until the next step. */
+const char *keepalive_refusal(const struct keepalive *keepalive);
 /* The lease is gone: revoked, expired, or not renewed in time. */
 bool keepalive_is_over(const struct keepalive *keepalive);
 #endif

@@ -218,6 +218,16 @@ enum status watches_request_progress(struct watches *watches)
     return send_progress(watches);
 }
 
+bool watches_are_confirmed(const struct watches *watches)
+{
+    LIST_FOREACH(node, &watches->watchers)
+    {
+        if (!watcher_of(node)->is_registered)
+            return false;
+    }
+    return true;
+}
+
 /* ---- what has come ---- */
 
 static void end_watcher(struct watches *watches, struct watcher *watcher, const char *error)

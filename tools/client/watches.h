@@ -43,6 +43,9 @@ void watches_remove(struct watches *watches, struct watcher *watcher);
 /* Asks how far the stream is: a response without events to every watcher. Errors: ST_NO_MEMORY. */
 CHECKED enum status watches_request_progress(struct watches *watches);
 
+/* Whether the server has confirmed every watcher. */
+bool watches_are_confirmed(const struct watches *watches);
+
 /* Opens what is to be opened, and asks for what is to be watched. Errors: ST_NO_MEMORY, ST_TOO_BIG.
  */
 CHECKED enum status watches_step(struct watches *watches);

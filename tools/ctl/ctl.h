@@ -165,10 +165,11 @@ CHECKED enum status ctl_ask_password(struct cli *cli, const char *prompt, const 
 
 extern const struct cli_command ctl_put_command, ctl_get_command, ctl_del_command,
     ctl_compaction_command;
-extern const struct cli_command ctl_endpoint_command;
+extern const struct cli_command ctl_endpoint_command, ctl_watch_command, ctl_lock_command,
+    ctl_elect_command;
 extern const struct cli_command ctl_txn_command;
 extern const struct cli_command ctl_lease_grant_command, ctl_lease_revoke_command,
-    ctl_lease_timetolive_command, ctl_lease_list_command;
+    ctl_lease_timetolive_command, ctl_lease_list_command, ctl_lease_keep_alive_command;
 extern const struct cli_command ctl_member_add_command, ctl_member_remove_command,
     ctl_member_update_command, ctl_member_promote_command, ctl_member_list_command;
 extern const struct cli_command ctl_alarm_list_command, ctl_alarm_disarm_command,

@@ -264,11 +264,12 @@ static void fields_get(struct ctl *ctl, const void *message, const void *about)
     kv_fields_get(ctl, message);
 }
 
+const struct ctl_view kv_get_view = {.simple = simple_get, .fields = fields_get};
+
 static int get(struct ctl *ctl, const Etcdserverpb__RangeRequest *request)
 {
     static const struct ctl_method method = {"/etcdserverpb.KV/Range",
                                              &etcdserverpb__range_response__descriptor, false};
-    static const struct ctl_view view = {.simple = simple_get, .fields = fields_get};
     struct ctl_answer answer = ctl_call(ctl, &method, &request->base);
     if (answer.error != NULL)
         return cli_fail(ctl->cli, CLI_EXIT_ERROR, "%s", answer.error);
@@ -279,7 +280,7 @@ static int get(struct ctl *ctl, const Etcdserverpb__RangeRequest *request)
     if (ctl->value_only && ctl->writer != CTL_SIMPLE)
         return cli_fail(ctl->cli, CLI_EXIT_BAD_ARGUMENTS,
                         "print-value-only is only for `--write-out=simple`");
-    return ctl_show(ctl, &view, answer.message, NULL);
+    return ctl_show(ctl, &kv_get_view, answer.message, NULL);
 }
 
 static int run_get(struct cli *cli)

@@ -21,7 +21,7 @@ static const struct cli_command version_command = {
 
 GROUP(alarm_members, &ctl_alarm_disarm_command, &ctl_alarm_list_command);
 GROUP(lease_members, &ctl_lease_grant_command, &ctl_lease_revoke_command,
-      &ctl_lease_timetolive_command, &ctl_lease_list_command);
+      &ctl_lease_timetolive_command, &ctl_lease_list_command, &ctl_lease_keep_alive_command);
 GROUP(member_members, &ctl_member_add_command, &ctl_member_remove_command,
       &ctl_member_update_command, &ctl_member_list_command, &ctl_member_promote_command);
 GROUP(snapshot_members, &ctl_snapshot_restore_command, &ctl_snapshot_status_command);
@@ -72,10 +72,13 @@ static const struct cli_command *const commands[] = {
     &ctl_defrag_command,
     &ctl_endpoint_command,
     &ctl_move_leader_command,
+    &ctl_watch_command,
     &version_command,
     &lease_command,
     &member_command,
     &snapshot_command,
+    &ctl_lock_command,
+    &ctl_elect_command,
     &auth_command,
     &user_command,
     &role_command,
