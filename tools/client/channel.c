@@ -8,7 +8,7 @@
 /* Longest first, as one is the beginning of the other. */
 static const struct {
     const char *text, *gives; /* what heads the target instead */
-    int security;
+    enum endpoint_security security;
 } schemes[] = {
     {"https://", "", ENDPOINT_TLS},      {"http://", "", ENDPOINT_PLAIN},
     {"unixs://", "unix:", ENDPOINT_TLS}, {"unix://", "unix:", ENDPOINT_EITHER},

@@ -26,7 +26,7 @@ struct client {
 /* One endpoint of the list, as gRPC wants it. */
 struct client_endpoint {
     char target[300];
-    enum { ENDPOINT_PLAIN, ENDPOINT_TLS, ENDPOINT_EITHER } security;
+    enum endpoint_security { ENDPOINT_PLAIN, ENDPOINT_TLS, ENDPOINT_EITHER } security;
 };
 
 /* Takes the next endpoint off the front of *list. Errors: ST_INVALID. */
