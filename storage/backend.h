@@ -82,6 +82,7 @@ struct backend_cursor;
 struct backend_stat {
     uint64_t size_bytes;    /* of the file(s) */
     uint64_t in_use_bytes;  /* without free pages */
+    uint64_t free_bytes;    /* of free pages: what a copy would not have */
     uint64_t room_bytes;    /* that may still be added, at a guess: the disk's and free pages */
     uint64_t commits_count; /* since open */
     uint64_t syncs_count;   /* flushes asked of the disk since open */

@@ -555,9 +555,11 @@ static enum status lmdb_stat(struct backend *backend, struct backend_stat *out)
     st = lmdb_free_pages_count(txn, UINT64_MAX, &free_count);
     mdb_txn_abort(txn);
     uint64_t all_count = (uint64_t)info.me_last_pgno + 1;
+    free_count = min_u64(free_count, all_count);
     *out = (struct backend_stat){
         .size_bytes = all_count * pages.ms_psize, /* the file may be allocated ahead of it */
-        .in_use_bytes = (all_count - min_u64(free_count, all_count)) * pages.ms_psize,
+        .in_use_bytes = (all_count - free_count) * pages.ms_psize,
+        .free_bytes = free_count * pages.ms_psize,
         /* Some free pages are not to be had yet, or not in the runs that are wanted. */
         .room_bytes = lmdb_room_on_disk(lmdb->env, all_count * pages.ms_psize) +
                       free_count / 2 * pages.ms_psize,

@@ -169,6 +169,9 @@ static enum status note_pages_in_use(struct sqlite_backend *sqlite)
     if (rc == SQLITE_OK)
         atomic_store_explicit(&sqlite->in_use_bytes, (uint64_t)(all - unused) * PAGE_BYTES,
                               memory_order_relaxed);
+    if (rc == SQLITE_OK)
+        atomic_store_explicit(&sqlite->free_bytes, (uint64_t)unused * PAGE_BYTES,
+                              memory_order_relaxed);
     return status_from_sqlite(sqlite->writer->db, rc);
 }
 
@@ -289,6 +292,7 @@ static enum status sqlite_stat(struct backend *backend, struct backend_stat *out
         .size_bytes = size_bytes,
         /* Committed pages may be in the WAL alone, several times or not yet grown into the file. */
         .in_use_bytes = min_u64(in_use_bytes, size_bytes),
+        .free_bytes = atomic_load_explicit(&sqlite->free_bytes, memory_order_relaxed),
         .room_bytes = sqlite_room_left(&sqlite->room, in_use_bytes),
         .commits_count = atomic_load_explicit(&sqlite->commits_count, memory_order_relaxed),
         .syncs_count = atomic_load_explicit(&sqlite->syncs_count, memory_order_relaxed)};

@@ -47,7 +47,8 @@ struct sqlite_backend {
     bool drained;          /* since then all of the WAL is in the database */
     bool reopened;         /* and the snapshots before that are closed */
     bool refused;          /* a transaction found no room; a checkpoint may help */
-    _Atomic uint64_t commits_count, syncs_count, in_use_bytes; /* relaxed: figures */
+    /* Relaxed: figures. */
+    _Atomic uint64_t commits_count, syncs_count, in_use_bytes, free_bytes;
 };
 
 struct sqlite_snapshot {

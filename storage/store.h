@@ -163,10 +163,25 @@ CHECKED enum status store_switch(struct store *store, const char *path);
  * for what must change in the same instant. See mvcc_adopt(). */
 void store_adopt(struct store *store, struct store *incoming, void (*also)(void *context),
                  void *context);
-/* Copies the store record by record to a new one at path and switches to it. Writer only. Commits
- * go on between the chunks; deletions wait. Errors: ST_EXISTS (path), ST_NO_SPACE, and those of a
- * step; the half-made copy is removed. */
-CHECKED enum status store_defragment(struct store *store, const char *path);
+/* Copies the store record by record to a new one at path and, when it is whole, switches to it.
+ * Writer only, and between the steps its ordinary ones; deletions wait. Errors: ST_EXISTS (path),
+ * ST_NO_SPACE, and those of an open. */
+struct store_copy;
+CHECKED enum status store_defragment_begin(struct store *store, const char *path,
+                                           struct store_copy **out);
+/* A chunk; *done_out: the copy is whole and durable, and at the store's committed mark as long as
+ * the writer takes no step: that is the moment to note down its name. Errors: ST_NO_SPACE,
+ * ST_NO_MEMORY, ST_CORRUPT (what is to be copied), ST_IO; then it is to be canceled. The store
+ * itself is as well as before. */
+CHECKED enum status store_defragment_step(struct store_copy *copy, bool *done_out);
+/* After the last step. Takes copy. */
+void store_defragment_end(struct store_copy *copy);
+/* Removes the half-made copy; NULL is fine. Must come before store_close() and store_adopt(). */
+void store_defragment_cancel(struct store_copy *copy);
+
+/* From now on scheduled deletions ride on commits of their own, one after another, instead of one
+ * in a while: somebody waits for them. Writer. */
+void store_hurry_deletions(struct store *store, bool hurry);
 
 struct store_stat {
     struct backend_stat backend;

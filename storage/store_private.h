@@ -73,6 +73,7 @@ struct store {
     bool unpublished;                /* a commit is done whose set could not be opened yet */
     bool retry;                      /* the newest step failed and is to be repeated */
     bool defragmenting;              /* deletions wait */
+    bool deletions_hurry;            /* somebody waits for them */
     uint32_t forget_ops_max;         /* deletions in one commit: less while the disk is full */
     uint64_t committed_generation;   /* number of the newest one in the backend */
     uint64_t last_commit_ns;
@@ -93,6 +94,7 @@ struct store {
 CHECKED enum status store_set_new(struct store *store, struct store_instance *instance,
                                   struct store_set **out);
 void store_set_free(struct store_set *set); /* one that was never published */
+void store_set_free(struct store_set *set); /* one that nobody has on loan */
 /* Makes set the published one; drops the sealed generation with the old one if drop_sealed. */
 void store_publish(struct store *store, struct store_set *set, bool drop_sealed);
 /* Closes the retired sets that came back; then what they alone kept. Writer. */

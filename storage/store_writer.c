@@ -303,11 +303,23 @@ static enum status publish_commit(struct store *store)
     return ST_OK;
 }
 
+/* When deletions alone are worth a commit. */
+static uint64_t timed_commit_ns(const struct store *store)
+{
+    if (store->deletions_hurry)
+        return store->last_commit_ns;
+    return store->last_commit_ns +
+           atomic_load_explicit(&store->seal_interval_ns, memory_order_relaxed);
+}
+
 static bool timed_commit_is_due(const struct store *store)
 {
-    return clock_monotonic_ns(store->options.clock) >=
-           store->last_commit_ns +
-               atomic_load_explicit(&store->seal_interval_ns, memory_order_relaxed);
+    return clock_monotonic_ns(store->options.clock) >= timed_commit_ns(store);
+}
+
+void store_hurry_deletions(struct store *store, bool hurry)
+{
+    store->deletions_hurry = hurry;
 }
 
 /* Lets the backend tidy up when none but the published snapshots are open. */
@@ -406,8 +418,7 @@ uint64_t store_writer_deadline_ns(struct store *store)
     if (first == NULL || first->generation > store->committed_generation ||
         atomic_load_explicit(&store->pins_count, memory_order_relaxed) > 0)
         return NEVER;
-    return store->last_commit_ns +
-           atomic_load_explicit(&store->seal_interval_ns, memory_order_relaxed);
+    return timed_commit_ns(store);
 }
 
 enum status store_writer_flush(struct store *store)

@@ -32,6 +32,7 @@ struct mem_file {
     char *path;
     pthread_mutex_t mutex;
     bool exists, is_open, writing, full;
+    uint64_t free_bytes; /* as told by the test */
     uint64_t life_id, bytes, bytes_max;
     uint64_t committed, durable; /* numbers of commits */
     uint64_t commits_count, syncs_count;
@@ -525,8 +526,9 @@ static enum status mem_stat(struct backend *backend, struct backend_stat *out)
 {
     struct mem_file *file = file_of(backend);
     pthread_mutex_lock(&file->mutex);
-    *out = (struct backend_stat){.size_bytes = file->bytes,
+    *out = (struct backend_stat){.size_bytes = file->bytes + file->free_bytes,
                                  .in_use_bytes = file->bytes,
+                                 .free_bytes = file->free_bytes,
                                  .room_bytes = UINT64_MAX,
                                  .commits_count = file->commits_count,
                                  .syncs_count = file->syncs_count};
@@ -618,6 +620,14 @@ void backend_mem_set_full(const char *path, bool full)
     struct mem_file *file = file_at(path);
     pthread_mutex_lock(&file->mutex);
     file->full = full;
+    pthread_mutex_unlock(&file->mutex);
+}
+
+void backend_mem_set_free(const char *path, uint64_t bytes)
+{
+    struct mem_file *file = file_at(path);
+    pthread_mutex_lock(&file->mutex);
+    file->free_bytes = bytes;
     pthread_mutex_unlock(&file->mutex);
 }
 

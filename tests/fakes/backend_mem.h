@@ -18,6 +18,8 @@ void backend_mem_fail_at(const char *path, uint64_t nth, enum status st, bool la
 bool backend_mem_fault_fired(const char *path);
 /* While set, apply and commit give ST_NO_SPACE. */
 void backend_mem_set_full(const char *path, bool full);
+/* What its figures say of free pages: what a compact copy would be made for. */
+void backend_mem_set_free(const char *path, uint64_t bytes);
 /* The store must be closed (or abandoned: a process that died). By seed, keeps the newest commit or
  * falls back to the newest one known to be durable. */
 void backend_mem_power_cut(const char *path, uint64_t seed);

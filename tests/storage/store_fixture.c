@@ -111,3 +111,20 @@ enum status fixture_read(struct fixture *fixture, int64_t main)
     store_view_release(view);
     return st;
 }
+
+enum status fixture_defragment(struct fixture *fixture, const char *path)
+{
+    struct store_copy *copy;
+    bool done = false, worked;
+    enum status st = store_defragment_begin(fixture->store, path, &copy);
+    while (st == ST_OK && !done) {
+        st = store_defragment_step(copy, &done);
+        if (st == ST_OK && !done)
+            st = store_writer_step(fixture->store, &worked);
+    }
+    if (done)
+        store_defragment_end(copy);
+    else
+        store_defragment_cancel(copy);
+    return st;
+}

@@ -27,6 +27,8 @@ void fixture_deinit(struct fixture *fixture); /* and removes the file */
 void fixture_entry(struct fixture *fixture, size_t count);
 /* Seals by force and steps the writer until it has nothing to do; gives its last status. */
 enum status fixture_commit(struct fixture *fixture);
+/* A compact copy to path and the switch to it, with the writer's other steps between. */
+enum status fixture_defragment(struct fixture *fixture, const char *path);
 /* Reads a revision through a view of slot 0: ST_OK when it holds what fixture_entry() put. */
 enum status fixture_read(struct fixture *fixture, int64_t main);
 #endif

@@ -269,7 +269,7 @@ static void test_store_frees_a_generation_after_every_older_view(void **state)
     struct slice record;
     bool stable;
     assert_int_equal(store_view_get(view, (struct revision){2, 0}, &record, &stable), ST_OK);
-    assert_int_equal(store_defragment(fixture->store, "copy.mem"), ST_OK); /* a set in between */
+    assert_int_equal(fixture_defragment(fixture, "copy.mem"), ST_OK); /* a set in between */
     assert_int_equal(fixture_commit(fixture), ST_OK);
     step_expecting(fixture, false);
     assert_true(slice_eq(record, SLICE("v2"))); /* what the address sanitizer looks at */

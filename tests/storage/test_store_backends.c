@@ -180,7 +180,7 @@ static void test_store_defragments_into_a_smaller_file(void **state)
     char path[320];
     snprintf(path, sizeof(path), "%s.new", fixture->path);
     assert_int_equal(ops->remove(path), ST_OK);
-    assert_int_equal(store_defragment(fixture->store, path), ST_OK);
+    assert_int_equal(fixture_defragment(fixture, path), ST_OK);
     struct store_stat stat = stat_of(fixture);
     if (ops != backend_mem())
         assert_in_range(stat.backend.in_use_bytes, 20 * (400 << 10), 22 * (410 << 10));
@@ -227,7 +227,7 @@ static void test_store_defragments_nothing_onto_an_existing_file(void **state)
     struct backend *other;
     assert_int_equal(ops->open(&options, &other), ST_OK);
     ops->close(other);
-    assert_int_equal(store_defragment(fixture->store, path), ST_EXISTS);
+    assert_int_equal(fixture_defragment(fixture, path), ST_EXISTS);
     /* Nor does a switch take a store at another mark. */
     assert_int_equal(store_switch(fixture->store, path), ST_INVALID);
     assert_int_equal(fixture_read(fixture, 2), ST_OK);

@@ -116,7 +116,7 @@ static void test_store_stops_for_good_after_a_failed_sync(void **state)
     /* The disk is fine again, but what its cache lost nobody knows. */
     assert_int_equal(store_writer_step(fixture.store, &worked), ST_IO);
     assert_int_equal(store_writer_flush(fixture.store), ST_IO);
-    assert_int_equal(store_defragment(fixture.store, "elsewhere"), ST_IO);
+    assert_int_equal(fixture_defragment(&fixture, "elsewhere"), ST_IO);
     assert_int_equal(store_switch(fixture.store, "elsewhere"), ST_IO);
     assert_int_equal(store_writer_deadline_ns(fixture.store), UINT64_MAX);
     assert_int_equal(fixture_read(&fixture, 2), ST_OK);
@@ -199,7 +199,7 @@ static void test_store_defragment_that_fails_changes_nothing(void **state)
         fixture_entry(&fixture, 10);
         assert_int_equal(fixture_commit(&fixture), ST_OK);
         backend_mem_fail_at("copy.mem", nth, ST_IO, false);
-        enum status st = store_defragment(fixture.store, "copy.mem");
+        enum status st = fixture_defragment(&fixture, "copy.mem");
         fired = backend_mem_fault_fired("copy.mem");
         assert_int_equal(st != ST_OK, fired);
         backend_mem_fail_at("copy.mem", 0, ST_OK, false);
@@ -209,7 +209,7 @@ static void test_store_defragment_that_fails_changes_nothing(void **state)
         for (int64_t main = 2; main <= 12; main++)
             assert_int_equal(fixture_read(&fixture, main), ST_OK);
         if (fired) /* its file is free again */
-            assert_int_equal(store_defragment(fixture.store, "copy.mem"), ST_OK);
+            assert_int_equal(fixture_defragment(&fixture, "copy.mem"), ST_OK);
         fixture_deinit(&fixture);
         backend_mem_clear();
     }
