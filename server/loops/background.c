@@ -28,14 +28,10 @@ static void checkpoint_if_due(struct loops *loops)
     loops->checkpoint_bytes = applied;
 }
 
-uint64_t writer_step(struct loops *loops, uint64_t now_ns)
+/* What the store itself has to do; when to go on. */
+static uint64_t store_step(struct loops *loops, uint64_t now_ns)
 {
     struct store *store = loops->options.store;
-    enum status adopted = install_step_writer(loops);
-    if (adopted != ST_OK) {
-        loops_fail(loops, adopted, "switch to a received state");
-        return UINT64_MAX;
-    }
     uint64_t turn_ns = next_turn_ns(
         loops, atomic_load_explicit(&loops->preparer_sync_ns, memory_order_relaxed), now_ns);
     if (turn_ns > now_ns)
@@ -64,6 +60,17 @@ uint64_t writer_step(struct loops *loops, uint64_t now_ns)
     metrics_observe(METRIC_BACKEND_COMMIT, end_ns - now_ns);
     checkpoint_if_due(loops);
     return now_ns; /* there may be more: scheduled deletions, the next sealed generation */
+}
+
+uint64_t writer_step(struct loops *loops, uint64_t now_ns)
+{
+    enum status adopted = install_step_writer(loops);
+    if (adopted != ST_OK) {
+        loops_fail(loops, adopted, "switch to a received state");
+        return UINT64_MAX;
+    }
+    uint64_t again_ns = store_step(loops, now_ns);
+    return min_u64(again_ns, defragments_step(loops, now_ns));
 }
 
 uint64_t preparer_step(struct loops *loops, uint64_t now_ns)

@@ -245,6 +245,7 @@ enum status install_step_writer(struct loops *loops)
     struct install *install = atomic_load_explicit(&loops->adopt_wanted, memory_order_acquire);
     if (install == NULL)
         return ST_OK;
+    defragments_begin_again(loops);
     enum status st = loops->options.snapshots.store_chosen(loops->options.context, install->path);
     if (st != ST_OK)
         return st;

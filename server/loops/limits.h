@@ -15,6 +15,11 @@
 #define FETCH_ENTRIES_MAX 1024U             /* read back from the log at a time, for one member */
 #define V2_STORE_BYTES_MAX (16U << 20)      /* the member list beside a snapshot, as JSON */
 #define SETTLE_RETRY_NS (10 * NS_PER_MS)    /* a pin waits for a commit with deletions to end */
+#define DEFRAGMENT_GAIN_BYTES (64ULL << 10) /* less is not worth a copy, */
+#define DEFRAGMENT_GAIN_SHARE 16U           /* nor is less than this part of the file */
+#define DEFRAGMENT_ROOM_BYTES (64ULL << 20) /* that must stay free beside the copy */
+#define DEFRAGMENT_WAIT_NS (3 * NS_PER_S)   /* for deletions that make no progress */
+#define DEFRAGMENT_LOOK_NS (10 * NS_PER_MS) /* how often they are looked at */
 #define EXPORT_NS (120 * NS_PER_S)          /* an export holds up deletions at least so long */
 #define EXPORT_BYTES_PER_S_MIN (1ULL << 20) /* what its reader must manage; a slow link does */
 #define EXPORT_BYTES_PER_S_MAX                                                               \

@@ -38,6 +38,7 @@ enum status loops_new(const struct loops_options *options, struct loops **out)
     neighbours_update(&loops->consensus);
     applier_init(&loops->applier, loops);
     snapshots_init(&loops->snapshots, loops);
+    defragments_init(loops);
     for (uint32_t i = 0; i < options->readers_count; i++) {
         struct reader *reader = &loops->readers[i];
         reader->loops = loops;
@@ -55,6 +56,7 @@ void loops_free(struct loops *loops)
     applier_deinit(&loops->applier);
     consensus_deinit(&loops->consensus);
     snapshots_deinit(&loops->snapshots);
+    defragments_deinit(loops);
     for (uint32_t i = 0; i < loops->options.readers_count; i++)
         reader_step(&loops->readers[i]);
     free(loops);
@@ -219,6 +221,7 @@ void loops_stop_requests(struct loops *loops)
 {
     atomic_store_explicit(&loops->stopping, true, memory_order_release);
     loops_wake(loops, ACTOR_CONSENSUS);
+    loops_wake(loops, ACTOR_WRITER);
     loops_wake(loops, ACTOR_SNAPSHOTS);
 }
 

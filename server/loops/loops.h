@@ -48,8 +48,11 @@ struct snapshot_options {
     const struct mvcc_options *mvcc;   /* likewise */
     /* Where the store of this index goes: <data-dir>/member/store/<index>.<suffix>. */
     void (*store_path)(void *context, raft_index index, char *out, size_t out_bytes);
-    /* The store at path, whole and durable, and named by a record of the log, takes the place of
-     * the one before at once: the next start opens it. Writer actor; may wait for the disk. */
+    /* Where a compact copy of the store goes that ends at this index: no file is there, and
+     * store_path() gives another. */
+    void (*copy_path)(void *context, raft_index index, char *out, size_t out_bytes);
+    /* The store at path, whole and durable, takes the place of the one before at once: the next
+     * start opens it. Writer actor; may wait for the disk. */
     enum status (*store_chosen)(void *context, const char *path);
     /* One could not be made into a store; the sender sends again. Snapshots actor. */
     void (*failed)(void *context, raft_index index, enum status st, const char *why);

@@ -10,6 +10,7 @@
 #include "server/loops/transport.h"
 #include "server/loops/waves.h"
 
+#include <limits.h>
 #include <stdatomic.h>
 
 /* One ready batch on its way: to the log and to apply. The consensus actor makes it and, when both
@@ -123,6 +124,17 @@ struct snapshots {
     struct list_node exports; /* struct export_work that hold a pin */
 };
 
+/* The backend writer's: at most one compact copy is under way; others wait for their turn. */
+struct defragments {
+    struct inbox inbox;      /* struct defragment_request */
+    struct list_node queue;  /* of struct defragment_request, in order */
+    struct store_copy *copy; /* for the first of the queue */
+    bool begun;              /* it is the first's turn */
+    char path[PATH_MAX];     /* of the copy */
+    uint64_t began_ns, next_ns;
+    uint64_t pending_seen, progress_ns; /* of scheduled deletions */
+};
+
 struct reader {
     struct loops *loops;
     struct inbox inbox; /* struct read_request */
@@ -134,6 +146,7 @@ struct loops {
     struct consensus consensus;
     struct applier applier;
     struct snapshots snapshots;
+    struct defragments defragments;
     struct reader readers[READERS_MAX];
     atomic_uint next_reader;
     atomic_uint_fast64_t next_id;
@@ -187,6 +200,14 @@ static inline uint64_t loops_began_ns(const struct loops *loops, const struct re
  * waited for a while and the disk hangs. A leader gives a follower little before that answers, so
  * it learns late, or not at all, what is committed; its callers can ask another member. */
 bool loops_gives_up(const struct loops *loops, const struct request *request, uint64_t now_ns);
+
+/* ---- defragments.c: writer ---- */
+void defragments_init(struct loops *loops);
+void defragments_deinit(struct loops *loops);
+/* A chunk of what is asked for; when to go on. */
+uint64_t defragments_step(struct loops *loops, uint64_t now_ns);
+/* Another store is about to take the place of this one: the copy begins again with that. */
+void defragments_begin_again(struct loops *loops);
 
 uint64_t writer_step(struct loops *loops, uint64_t now_ns);
 uint64_t preparer_step(struct loops *loops, uint64_t now_ns);

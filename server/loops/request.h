@@ -94,12 +94,24 @@ struct progress_request {
                  raft_index leader_match);
 };
 
+/* A compact copy of this member's store takes its place, which gives free pages back to the disk.
+ * One at a time: the others wait for their turn. Needs no leader, and goes on when its caller has
+ * gone. done is called exactly once, on the backend writer: API_OK also when there was nothing to
+ * gain, API_NO_ROOM_FOR_COPY, API_STOPPED, and what went wrong with the copy. */
+struct defragment_request {
+    struct inbox_node node;
+    void (*done)(struct defragment_request *request, enum api_error error);
+    /* The actors'. */
+    struct list_node waiting;
+};
+
 /* Hands a request over; any thread. With the inbox at its limit the callback is called at once with
  * API_TOO_MANY_REQUESTS. kind and call are the caller's to set. */
 void loops_propose(struct loops *loops, struct proposal *proposal);
 void loops_propose_conf_change(struct loops *loops, struct conf_proposal *proposal);
 void loops_transfer_leadership(struct loops *loops, struct transfer_request *transfer);
 void loops_get_progress(struct loops *loops, struct progress_request *progress);
+void loops_defragment(struct loops *loops, struct defragment_request *request);
 void loops_read(struct loops *loops, struct read_request *read);
 /* Runs ready on a reader thread without any consensus: large serializable reads. */
 void loops_read_local(struct loops *loops, struct read_request *read);

@@ -6,6 +6,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <unistd.h>
 
 static void store_name(const struct member *m, raft_index index, char *out, size_t out_bytes)
 {
@@ -21,6 +22,17 @@ static void store_path(void *context, raft_index index, char *out, size_t out_by
     ASSERT(len > 0 && (size_t)len < out_bytes);
 }
 
+static void copy_path(void *context, raft_index index, char *out, size_t out_bytes)
+{
+    const struct member *m = context;
+    uint32_t number = 1;
+    do {
+        int len = snprintf(out, out_bytes, "%s/store/%016" PRIx64 "-%" PRIu32 "%s",
+                           m->datadir.member, index, number++, m->store_options.backend->suffix);
+        ASSERT(len > 0 && (size_t)len < out_bytes);
+    } while (access(out, F_OK) == 0);
+}
+
 static enum status store_chosen(void *context, const char *path)
 {
     struct member *m = context;
@@ -28,7 +40,7 @@ static enum status store_chosen(void *context, const char *path)
     ASSERT(name != NULL);
     enum status st = datadir_set_store(&m->datadir, name + 1);
     if (st == ST_OK)
-        log_info("a received snapshot takes the place of the store", LOG_STR("path", path));
+        log_info("another file takes the place of the store", LOG_STR("path", path));
     return st;
 }
 
@@ -46,6 +58,7 @@ struct snapshot_options stores_snapshot_options(struct member *m)
                                      .store = &m->store_options,
                                      .mvcc = &m->mvcc_options,
                                      .store_path = store_path,
+                                     .copy_path = copy_path,
                                      .store_chosen = store_chosen,
                                      .failed = snapshot_failed};
 }

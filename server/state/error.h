@@ -108,6 +108,9 @@
     X(API_RESPONSE_TOO_LARGE, 8,                                                                   \
       "etcdserver: the answer is too large to be sent; ask for less at a time (limit, keys_only)") \
     X(API_DISK_FULL, 8, "etcdserver: no space left on this member's disk, writes are refused")     \
+    X(API_NO_ROOM_FOR_COPY, 8,                                                                     \
+      "etcdserver: defragmentation copies what the store holds, and this member's disk has no "    \
+      "room for that")                                                                             \
     X(API_SNAPSHOT_TOO_SLOW, 10,                                                                   \
       "etcdserver: the snapshot was given up: it was read too slowly, and this member can delete " \
       "nothing from its store meanwhile")                                                          \

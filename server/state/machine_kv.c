@@ -6,8 +6,7 @@
 
 static struct source writing_source(const struct machine *machine)
 {
-    struct source source = {
-        .mvcc = machine->mvcc, .reader = SOURCE_WRITING, .lessor = machine->lessor};
+    struct source source = {.mvcc = machine->mvcc, .reader = SOURCE_WRITING};
     mvcc_revisions(machine->mvcc, &source.current_revision, &source.compact_revision);
     return source;
 }

@@ -243,6 +243,15 @@ static void store_path(void *context, raft_index index, char *out, size_t out_by
     snprintf(out, out_bytes, "%s", m->made_path);
 }
 
+static void copy_path(void *context, raft_index index, char *out, size_t out_bytes)
+{
+    struct cluster_member *m = context;
+    const char *dir = m->cluster->options.backend_dir;
+    snprintf(out, out_bytes, "%s%ssim-%u-%llu-%u%s", dir == NULL ? "" : dir, dir == NULL ? "" : "/",
+             m->number, (unsigned long long)index, ++m->copies_count,
+             backend_of(m->cluster)->suffix);
+}
+
 static enum status store_chosen(void *context, const char *path)
 {
     struct cluster_member *m = context;
@@ -280,7 +289,7 @@ static void open_store(struct cluster_member *m)
                                             .life_id = m->life_id,
                                             .readers_count = m->store_options.readers_count};
     assert_int_equal(mvcc_open(&m->mvcc_options, &m->mvcc), ST_OK);
-    mvcc_add_event_sink(m->mvcc, cluster_check_event, m);
+    mvcc_set_event_sink(m->mvcc, cluster_check_event, m);
     const struct machine_options machine = {
         .store = m->store, .mvcc = m->mvcc, .cluster_id = 1, .member_id = m->id};
     assert_int_equal(machine_open(&machine, &m->machine), ST_OK);
@@ -371,6 +380,7 @@ bool cluster_try_start(struct cluster *cluster, uint32_t member)
                                                         .store = &m->store_options,
                                                         .mvcc = &m->mvcc_options,
                                                         .store_path = store_path,
+                                                        .copy_path = copy_path,
                                                         .store_chosen = store_chosen,
                                                         .failed = snapshot_failed},
                                           .election_ticks = ELECTION_TICKS,

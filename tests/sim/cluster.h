@@ -89,6 +89,7 @@ struct cluster_member {
     char store_path[128];
     char made_path[128]; /* of the newest store made of a snapshot; it may not be in use */
     uint64_t snapshots_received, installs_count;
+    uint32_t copies_count; /* compact ones that were begun */
     uint64_t life_id;
     struct cluster_clock time;
     struct cluster_promises promises;
