@@ -281,6 +281,7 @@ static const struct rpc_method methods[] = {
     {.path = "/etcdserverpb.Maintenance/Status", .on_call = on_status},
     {.path = "/etcdserverpb.Maintenance/Alarm", .on_call = on_alarm},
     {.path = "/etcdserverpb.Maintenance/HashKV", .on_call = on_hash_kv},
+    {.path = "/etcdserverpb.Maintenance/Defragment", .on_call = on_defragment},
     {.path = "/etcdserverpb.Maintenance/Snapshot",
      .server_streams = true,
      .on_call = on_snapshot,

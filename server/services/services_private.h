@@ -70,6 +70,9 @@ void gates_deinit(struct services *services);
 /* A learner serves Status, Snapshot and serializable ranges only. */
 bool is_learner(const struct services *services);
 
+/* ---- defragment.c ---- */
+void on_defragment(struct rpc_call *call);
+
 /* ---- snapshot.c ---- */
 void on_snapshot(struct rpc_call *call);
 void on_snapshot_sent(struct rpc_call *call);

@@ -75,6 +75,12 @@ void loops_get_progress(struct loops *loops, struct progress_request *progress)
     progress->done(progress, error, loops->match, loops->leader_match);
 }
 
+void loops_defragment(struct loops *loops, struct defragment_request *request)
+{
+    loops->defragments++;
+    request->done(request, loops->refuse);
+}
+
 /* ---- exports: the bytes given to the fixture, in parts ---- */
 
 static struct loops *exporting; /* one at a time */

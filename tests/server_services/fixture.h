@@ -22,7 +22,7 @@ struct loops {
     uint64_t ids, deadline_ns;
     struct slice export_bytes; /* what exports give */
     uint32_t export_parts;     /* then it ends with refuse; 0: whole */
-    uint32_t exports_canceled;
+    uint32_t exports_canceled, defragments;
 };
 
 struct fake_call {

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #define SNAPSHOT "/etcdserverpb.Maintenance/Snapshot"
+#define DEFRAGMENT "/etcdserverpb.Maintenance/Defragment"
 #define BLOB_BYTES (32U << 10)
 
 /* ---- snapshots ---- */
@@ -87,12 +88,32 @@ static void test_snapshot_is_given_in_any_arena(void **state)
     assert_int_equal(f->call.code, RPC_OK);
 }
 
+/* ---- defragmentation ---- */
+
+static void test_defragment_answers_when_the_store_has_done_it(void **state)
+{
+    struct fixture *f = *state;
+    assert_int_equal(call(f, DEFRAGMENT, SLICE_EMPTY)->code, RPC_OK);
+    assert_int_equal(f->call.message.len, 0); /* etcd's answer has no header */
+    assert_true(f->call.later);               /* the writer does not pay for sockets */
+    f->loops.refuse = API_NO_ROOM_FOR_COPY;
+    assert_error(call(f, DEFRAGMENT, SLICE_EMPTY), API_NO_ROOM_FOR_COPY);
+    assert_int_equal(f->loops.defragments, 2);
+    f->loops.is_learner = true;
+    assert_error(call(f, DEFRAGMENT, SLICE_EMPTY), API_LEARNER_NOT_SUPPORTED);
+    f->loops.is_learner = false;
+    f->arena_bytes = 1;
+    assert_error(call(f, DEFRAGMENT, SLICE_EMPTY), API_NO_MEMORY);
+    assert_int_equal(f->loops.defragments, 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         FIXTURE_TEST(test_snapshot_is_sent_as_etcd_does),
         FIXTURE_TEST(test_snapshot_that_fails_says_so),
         FIXTURE_TEST(test_snapshot_is_given_in_any_arena),
+        FIXTURE_TEST(test_defragment_answers_when_the_store_has_done_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
