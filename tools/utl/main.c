@@ -4,10 +4,7 @@
 #include "tools/utl/inspect.h"
 
 static const struct cli_command *const snapshot_commands[] = {
-    &utl_save_command,
-    &utl_restore_command,
-    &utl_status_command,
-    NULL,
+    &utl_save_command, &utl_restore_command, &utl_status_command, &utl_verify_command, NULL,
 };
 static const struct cli_command snapshot_command = {
     .name = "snapshot",
@@ -30,6 +27,7 @@ static const struct cli_command log_command = {
 static const struct cli_command *const commands[] = {
     &snapshot_command,
     &utl_inspect_command,
+    &utl_hashkv_command,
     &utl_defrag_command,
     &utl_convert_command,
     &utl_export_command,
