@@ -13,6 +13,7 @@ extern const struct cli_command utl_save_command;    /* snapshot save */
 
 extern const struct cli_command utl_status_command; /* snapshot status */
 extern const struct cli_command utl_verify_command; /* snapshot verify */
+extern const struct cli_command utl_check_command;
 extern const struct cli_command utl_hashkv_command;
 extern const struct cli_command utl_version_command;
 #endif

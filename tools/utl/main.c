@@ -26,6 +26,7 @@ static const struct cli_command log_command = {
 /* clang-format off */
 static const struct cli_command *const commands[] = {
     &snapshot_command,
+    &utl_check_command,
     &utl_inspect_command,
     &utl_hashkv_command,
     &utl_defrag_command,

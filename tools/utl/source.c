@@ -3,7 +3,6 @@
 #include "base/clock.h"
 #include "base/lock.h"
 #include "base/minmax.h"
-#include "server/state/conf_state.h"
 #include "server/state/machine.h"
 #include "storage/dbfile/backend_dbfile.h"
 #include "storage/mvcc.h"
@@ -135,22 +134,6 @@ static enum status open_state(struct utl_source *s)
 
 /* ---- what the log says ---- */
 
-/* A lone voter commits by writing: what its log holds was acknowledged, or could have been. */
-static bool is_lone_voter(const struct utl_source *s)
-{
-    struct raft_conf_state conf;
-    return conf_state_decode(s->mark.conf_state, &conf) == ST_OK && conf.voters_count == 1 &&
-           conf.voters_outgoing_count == 0 && conf.voters[0] == s->member_id;
-}
-
-static void note_committed(struct utl_source *s)
-{
-    s->committed = min_u64(s->hard_state.commit, s->log_last);
-    if (is_lone_voter(s) || s->options.whole_log)
-        s->committed = s->log_last;
-    s->committed = max_u64(s->committed, s->mark.index);
-}
-
 static enum status read_cleat_log(struct utl_source *s)
 {
     struct wal_options options = {.disk = s->disk,
@@ -178,7 +161,6 @@ static enum status read_cleat_log(struct utl_source *s)
     s->damage_first = report.damage_first;
     s->damage_last = report.damage_last;
     say(&s->log_text, ST_OK, "%s", report.text);
-    note_committed(s);
     return ST_OK;
 }
 
@@ -198,8 +180,6 @@ static enum status follow_log(struct utl_source *s)
     enum status st = set_path(s, s->store_path, s->datadir.member, name);
     if (st == ST_OK)
         st = open_store(s, ops);
-    if (st == ST_OK)
-        note_committed(s);
     return st;
 }
 
@@ -247,7 +227,6 @@ static void take_etcd_log(struct utl_source *s)
     s->log_verdict = wal->verdict;
     s->torn_tail = wal->torn_tail;
     say(&s->log_text, ST_OK, "%.*s", (int)wal->text.len, (const char *)wal->text.data);
-    note_committed(s);
 }
 
 /* A received snapshot waits beside the db until etcd has taken it for its own. */
@@ -263,10 +242,7 @@ static enum status follow_etcd_log(struct utl_source *s)
     store_close(s->store);
     s->store = NULL;
     snprintf(s->store_path, sizeof(s->store_path), "%s", path);
-    st = open_store(s, backend_dbfile());
-    if (st == ST_OK)
-        note_committed(s);
-    return st;
+    return open_store(s, backend_dbfile());
 }
 
 static enum status open_etcd(struct utl_source *s)
@@ -337,7 +313,9 @@ static enum status open_any(struct utl_source *s)
         st = lock_new(/* threaded= */ false, &s->lock);
     if (st == ST_OK)
         st = S_ISDIR(info.st_mode) ? open_directory(s) : open_file(s);
-    s->applied = s->mark.index;
+    s->applied = s->committed = s->mark.index;
+    if (st == ST_OK && s->has_log)
+        st = utl_source_find_committed(s);
     if (st == ST_OK && !s->options.without_index)
         st = open_state(s);
     if (st == ST_OK && s->machine != NULL && s->has_log)

@@ -84,6 +84,8 @@ CHECKED enum status utl_source_entries(struct utl_source *source, raft_index fir
                                        utl_entry_fn fn, void *context);
 
 /* ---- source_tail.c ---- */
+/* Sets committed: what the log says, and of a lone voter, who commits by writing, all it holds. */
+CHECKED enum status utl_source_find_committed(struct utl_source *source);
 /* Applies (mark, committed]; what cannot be applied ends it, with apply_text. */
 CHECKED enum status utl_source_apply_tail(struct utl_source *source);
 #endif

@@ -1,6 +1,7 @@
 /* The committed tail of the log, applied in memory over what the store holds: by the state machine
  * that members use, so that what is shown is what the member would serve. */
 #include "base/buf.h"
+#include "base/minmax.h"
 #include "server/state/conf_state.h"
 #include "server/state/machine.h"
 #include "storage/store.h"
@@ -50,6 +51,41 @@ static enum status change(struct raft_conf_state *conf, const struct member_chan
         return add(conf->learners, &conf->learners_count, change->node_id);
     return ST_OK;
 }
+
+/* ---- how far it is committed ---- */
+
+static bool is_lone_voter(const struct raft_conf_state *conf, raft_id id)
+{
+    return conf->voters_count == 1 && conf->voters_outgoing_count == 0 && conf->voters[0] == id;
+}
+
+static enum status follow(void *context, const struct raft_entry *entry)
+{
+    struct tail *tail = context;
+    struct utl_source *s = tail->source;
+    struct member_change decoded;
+    if (entry->index <= s->mark.index)
+        return ST_OK;
+    if (entry->index > s->committed && !is_lone_voter(&tail->conf_state, s->member_id))
+        return ST_EXISTS; /* nobody knows without asking the others */
+    s->committed = max_u64(s->committed, entry->index);
+    if (entry->type != RAFT_ENTRY_CONF_CHANGE ||
+        member_change_decode(raft_payload_slice(entry->payload), &decoded) != ST_OK)
+        return ST_OK;
+    return change(&tail->conf_state, &decoded);
+}
+
+enum status utl_source_find_committed(struct utl_source *s)
+{
+    struct tail tail = {.source = s};
+    enum status st = conf_state_decode(s->mark.conf_state, &tail.conf_state);
+    s->committed = max_u64(min_u64(s->hard_state.commit, s->log_last), s->mark.index);
+    if (st == ST_OK)
+        st = utl_source_entries(s, s->mark.index + 1, s->log_last, follow, &tail);
+    return st == ST_NO_MEMORY || st == ST_IO ? st : ST_OK;
+}
+
+/* ---- applying ---- */
 
 static enum status apply_change(struct tail *tail, const struct raft_entry *entry)
 {
