@@ -65,6 +65,8 @@ class Tools:
         lib.wait_until(lambda: not server.is_alive() or '"leader":' in self.etcdctl(
             server, "--command-timeout=1s", "endpoint", "status", "-w", "json", ok=False), 30,
             f"{server.data_dir} serves; its log ends:\n{server.log_tail()}")
+        if not server.is_alive():
+            raise RuntimeError(f"{server.data_dir} ended:\n{server.log_tail()}")
         self.etcdctl(server, "get", "none")
 
     def content(self, server):
@@ -196,6 +198,32 @@ def saves(checks, tools, etcd_dir, tail, want, small, top):
     saved(checks, tools, server.data_dir, want, None, top, "killed")
 
 
+def imports(checks, tools, etcd, tail, snapshot, want, top):
+    """An etcd that was killed goes on as Cleat: as who it was, or as the first of a new cluster."""
+    for backend in ("lmdb", "sqlite"):
+        server = lib.Server(tools.args.cleat, f"{top}/imported-{backend}")
+        server.client_port, server.peer_port = etcd.client_port, etcd.peer_port
+        words = ["import", etcd.data_dir, "--data-dir", server.data_dir, "--backend", backend]
+        tools.utl(*words, "--dry-run")
+        checks.check(not os.path.exists(server.data_dir), "import: a try made something")
+        done = tools.utl(*words)
+        checks.check('"ids": "kept"' in done.stderr, f"import: {done.stderr}")
+        checks.equal(tools.content(tools.serve(server)), tail, f"imported into {backend}: content")
+        status = json.loads(tools.etcdctl(server, "endpoint", "status", "-w", "json"))[0]["Status"]["header"]
+        checks.equal((status["cluster_id"], status["member_id"]), etcd.ids, f"imported into {backend}: ids")
+        server.stop()
+    server = lib.Server(tools.args.cleat, f"{top}/imported-new")
+    tools.utl("import", etcd.data_dir, "--data-dir", server.data_dir, *founding(server))
+    checks.equal(tools.content(tools.serve(server)), tail, "imported as a new cluster: content")
+    server.stop()
+    unknown = tools.utl("import", snapshot, "--data-dir", f"{top}/unmade-import", ok=False)
+    checks.check(unknown.returncode == 1 and "--initial-cluster" in unknown.stderr, f"a file's ids: {unknown.stderr}")
+    server = lib.Server(tools.args.cleat, f"{top}/imported-file")
+    tools.utl("import", snapshot, "--data-dir", server.data_dir, *founding(server))
+    checks.equal(tools.content(tools.serve(server)), want, "imported from a file: content")
+    server.stop()
+
+
 def rewritten(checks, tools, snapshot, want, top):
     """LMDB to SQLite and back, and each written anew."""
     server = lib.Server(tools.args.cleat, f"{top}/rewritten")
@@ -300,9 +328,12 @@ def main():
     for number in range(30):  # with the alarm no put is let in; these are in the log alone when it is killed
         call(etcd, "kv/deleterange", key=b64(b"/registry/%07d" % (number * 20 + 10)))
     tail = tools.content(etcd)
+    header = json.loads(tools.etcdctl(etcd, "endpoint", "status", "-w", "json"))[0]["Status"]["header"]
+    etcd.ids = header["cluster_id"], header["member_id"]
     etcd.kill()
     restored_here(checks, tools, snapshot, want, top)
     saves(checks, tools, etcd.data_dir, tail, want, small, top)
+    imports(checks, tools, etcd, tail, snapshot, want, top)
     jumped(checks, tools, snapshot, want, top)
     three(checks, tools, snapshot, want, top)
     rewritten(checks, tools, snapshot, want, top)

@@ -170,7 +170,7 @@ static enum status set_members(struct maker *maker)
          .peer_urls = &peer_urls[1],
          .peer_urls_count = 1},
     };
-    return maker_set_members(maker, rows, 2);
+    return maker_set_members(maker, rows, 2, NULL, 0);
 }
 
 enum status fixture_make(const struct maker_options *options, struct disk_file *db, uint64_t raise,

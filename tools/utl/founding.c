@@ -17,12 +17,12 @@ static enum status refuse(struct buf *why, enum status st, const char *text)
     return st;
 }
 
-static enum status read_advertised(struct cli *cli, struct founding *f, const struct slice **out,
+static enum status read_advertised(const char *text, struct arena *arena, const struct slice **out,
                                    uint32_t *count_out, const char **why_out)
 {
     struct slice texts[MEMBER_URLS_MAX];
     uint32_t count = 0;
-    const char *at = cli_string(cli, "initial-advertise-peer-urls");
+    const char *at = text;
     for (bool more = true; more; count++) {
         if (count == MEMBER_URLS_MAX)
             return ST_TOO_BIG;
@@ -33,13 +33,27 @@ static enum status read_advertised(struct cli *cli, struct founding *f, const st
         at += len + more;
     }
     *count_out = count;
-    return peer_urls_read(texts, count, &f->arena, out, why_out);
+    return peer_urls_read(texts, count, arena, out, why_out);
+}
+
+struct founding_words founding_flags(const struct cli *cli)
+{
+    return (struct founding_words){.name = cli_string(cli, "name"),
+                                   .initial_cluster = cli_string(cli, "initial-cluster"),
+                                   .token = cli_string(cli, "initial-cluster-token"),
+                                   .advertised = cli_string(cli, "initial-advertise-peer-urls")};
+}
+
+bool founding_is_given(const struct cli *cli)
+{
+    return cli_given(cli, "name") || cli_given(cli, "initial-cluster") ||
+           cli_given(cli, "initial-cluster-token") || cli_given(cli, "initial-advertise-peer-urls");
 }
 
 /* etcdutl looks names up where texts differ; a rescue host may have nobody to ask. */
 static const struct url_resolver by_text_alone;
 
-enum status founding_read(struct cli *cli, struct founding *out, struct buf *why)
+enum status founding_read(const struct founding_words *words, struct founding *out, struct buf *why)
 {
     *out = (struct founding){0};
     arena_init(&out->arena, ARENA_BYTES_MAX);
@@ -47,14 +61,14 @@ enum status founding_read(struct cli *cli, struct founding *out, struct buf *why
     const struct slice *advertised = NULL;
     const char *problem = NULL;
     uint32_t count = 0;
-    struct slice name = slice_from_str(cli_string(cli, "name"));
+    struct slice name = slice_from_str(words->name);
     enum status st = out->cluster == NULL ? ST_NO_MEMORY : ST_OK;
     if (st == ST_OK)
-        st = initial_cluster_parse(slice_from_str(cli_string(cli, "initial-cluster")),
-                                   slice_from_str(cli_string(cli, "initial-cluster-token")),
-                                   &out->arena, out->cluster, &problem);
+        st = initial_cluster_parse(slice_from_str(words->initial_cluster),
+                                   slice_from_str(words->token), &out->arena, out->cluster,
+                                   &problem);
     if (st == ST_OK)
-        st = read_advertised(cli, out, &advertised, &count, &problem);
+        st = read_advertised(words->advertised, &out->arena, &advertised, &count, &problem);
     if (st == ST_OK) {
         problem = initial_cluster_check(out->cluster, name, advertised, count, /* is_new= */ true,
                                         &by_text_alone, &out->arena);
@@ -122,7 +136,7 @@ enum status founding_finish(const struct founding *f, struct maker *maker, uint6
     struct console line;
     console_begin(&line, "info", CALLER, "Trimming membership information from the backend...");
     console_end(&line);
-    enum status st = maker_set_members(maker, f->cluster->rows, f->cluster->count);
+    enum status st = maker_set_members(maker, f->cluster->rows, f->cluster->count, NULL, 0);
     if (st == ST_OK && raise > 0)
         st = raise_revision(maker, raise);
     else if (st == ST_OK)

@@ -34,9 +34,17 @@ struct founding {
     const struct member_row *self;   /* in cluster */
 };
 
-/* Reads the flags of a command that has FOUNDING_FLAGS. Errors, with etcd's sentence in why:
- * ST_INVALID, ST_TOO_BIG, ST_NO_MEMORY. founding_deinit() in every case. */
-CHECKED enum status founding_read(struct cli *cli, struct founding *out, struct buf *why);
+/* What the flags say, as text. */
+struct founding_words {
+    const char *name, *initial_cluster, *token, *advertised;
+};
+struct founding_words founding_flags(const struct cli *cli); /* of a command with FOUNDING_FLAGS */
+bool founding_is_given(const struct cli *cli);               /* whether any of them is */
+
+/* Errors, with etcd's sentence in why: ST_INVALID, ST_TOO_BIG, ST_NO_MEMORY. founding_deinit() in
+ * every case. */
+CHECKED enum status founding_read(const struct founding_words *words, struct founding *out,
+                                  struct buf *why);
 void founding_deinit(struct founding *founding);
 
 /* Gives a filled maker these members, raises its revision (raise > 0), and finishes it: all members

@@ -129,7 +129,11 @@ enum status held_last(const struct held *held, struct raft_log_id *out)
 {
     struct utl_source *s = held->source;
     *out = (struct raft_log_id){s->mark.index, s->mark.term};
-    if (s->applied == s->mark.index)
+    if (s->applied == s->mark.index && s->mark.term > 0)
         return ST_OK;
+    /* etcd before 3.5 keeps no term in its db; its log has it. */
+    out->index = s->applied;
+    if (s->snapshot.index == s->applied)
+        out->term = s->snapshot.term;
     return utl_source_entries(s, s->applied, s->applied, note_id, out);
 }

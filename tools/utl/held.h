@@ -39,7 +39,7 @@ void held_close(struct held *held);
 /* Two log lines: what it is and how far it goes; what is damaged or left out. */
 void held_tell(const struct held *held, const char *msg);
 
-/* The log id that the state ends at, {0, 0} for an empty one; of a directory's last entry when the
- * whole log was asked for. Errors: wal_read()'s. */
+/* The log id that the state ends at, {0, 0} for an empty one. A db file of an etcd before 3.5 does
+ * not say the term: then it is 0. Errors: wal_read()'s. */
 CHECKED enum status held_last(const struct held *held, struct raft_log_id *out);
 #endif

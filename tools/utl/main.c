@@ -33,6 +33,7 @@ static const struct cli_command *const commands[] = {
     &utl_convert_command,
     &utl_export_command,
     &log_command,
+    &utl_import_command,
     &utl_version_command,
     &cli_help_command,
     &cli_completion_command,

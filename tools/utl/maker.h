@@ -58,10 +58,11 @@ CHECKED enum status maker_copy(struct maker *maker, const struct dbfile_source *
 /* Once it is filled. */
 struct maker_content maker_content(const struct maker *maker);
 
-/* From now on these are the members, and nobody was ever removed. Errors: ST_TOO_BIG,
+/* From now on these are the members, and those the ones that were once removed. Errors: ST_TOO_BIG,
  * ST_NO_MEMORY, and those of a commit. */
 CHECKED enum status maker_set_members(struct maker *maker, const struct member_row *rows,
-                                      uint32_t count);
+                                      uint32_t count, const raft_id *removed,
+                                      uint32_t removed_count);
 /* Raises the revision by amount and schedules a compaction there, as etcdutl does: every revision
  * below is gone for clients, and none will be given to two different changes. *revision_out is the
  * new one. Errors: ST_INVALID (beyond what a store can count), and those of a commit. */

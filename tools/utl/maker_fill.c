@@ -229,16 +229,20 @@ static enum status empty_bucket(struct maker *maker, enum bucket bucket)
     return st;
 }
 
-static enum status put_member(struct maker *maker, const struct member_row *row)
+static enum status put_id(struct maker *maker, enum bucket bucket, raft_id id, struct slice value)
 {
     char key[MEMBER_KEY_BYTES];
-    int len = snprintf(key, sizeof(key), "%" PRIx64, row->id);
+    int len = snprintf(key, sizeof(key), "%" PRIx64, id);
+    return apply(maker, BACKEND_PUT, bucket, slice_make(key, (size_t)len), value);
+}
+
+static enum status put_member(struct maker *maker, const struct member_row *row)
+{
     struct buf json;
     buf_init(&json, UINT32_MAX);
     enum status st = member_json_encode(row, &json);
     if (st == ST_OK)
-        st = apply(maker, BACKEND_PUT, BUCKET_MEMBERS, slice_make(key, (size_t)len),
-                   buf_slice(&json));
+        st = put_id(maker, BUCKET_MEMBERS, row->id, buf_slice(&json));
     buf_deinit(&json);
     return st;
 }
@@ -250,13 +254,16 @@ static enum status commit(struct maker *maker)
     return maker->ops->commit(maker->store, NULL, /* full= */ true, &durable);
 }
 
-enum status maker_set_members(struct maker *maker, const struct member_row *rows, uint32_t count)
+enum status maker_set_members(struct maker *maker, const struct member_row *rows, uint32_t count,
+                              const raft_id *removed, uint32_t removed_count)
 {
     enum status st = empty_bucket(maker, BUCKET_MEMBERS);
     if (st == ST_OK)
         st = empty_bucket(maker, BUCKET_MEMBERS_REMOVED);
     for (uint32_t i = 0; i < count && st == ST_OK; i++)
         st = put_member(maker, &rows[i]);
+    for (uint32_t i = 0; i < removed_count && st == ST_OK; i++)
+        st = put_id(maker, BUCKET_MEMBERS_REMOVED, removed[i], SLICE("removed"));
     if (st == ST_OK)
         st = commit(maker);
     return st == ST_OK ? ST_OK : store_fails(maker, st);

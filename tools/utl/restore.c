@@ -99,7 +99,8 @@ static enum status make(struct restore *r)
 
 static enum status restore(struct restore *r)
 {
-    enum status st = founding_read(r->cli, &r->founding, &r->why);
+    const struct founding_words words = founding_flags(r->cli);
+    enum status st = founding_read(&words, &r->founding, &r->why);
     if (st != ST_OK)
         return st;
     r->maker.cluster_id = r->founding.cluster->cluster_id;
