@@ -9,6 +9,7 @@ extern const struct cli_command utl_defrag_command;
 extern const struct cli_command utl_export_command;
 extern const struct cli_command utl_import_command;
 extern const struct cli_command utl_log_truncate_command;
+extern const struct cli_command utl_recover_command;
 extern const struct cli_command utl_restore_command; /* snapshot restore */
 extern const struct cli_command utl_save_command;    /* snapshot save */
 

@@ -34,6 +34,7 @@ static const struct cli_command *const commands[] = {
     &utl_export_command,
     &log_command,
     &utl_import_command,
+    &utl_recover_command,
     &utl_version_command,
     &cli_help_command,
     &cli_completion_command,
