@@ -34,6 +34,7 @@
 #define MVCC_CHUNK_KEYS 128U    /* keys a reader visits in one hold of the lock: about 25 us */
 #define MVCC_WALK_RECORDS 4096U /* records read under one view: far below its 100 ms */
 #define MVCC_TRIM_ITEMS 1000U   /* superseded revisions in one compaction step; etcd's batch */
+#define MVCC_EVENT_SINKS_MAX 4U /* leases, watches, and those of a test */
 #define MVCC_WRITE_BYTES_KEPT (1U << 20) /* a transaction's buffer is kept up to this size */
 
 /* ---- generation ---- */

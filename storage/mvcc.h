@@ -118,11 +118,12 @@ int64_t mvcc_write_revision(const struct mvcc *mvcc, bool *wrote_out);
  * current revision. */
 int64_t mvcc_write_end(struct mvcc *mvcc);
 
-/* Events of the transaction just ended, for the watch hub: called from mvcc_write_end() in order.
- */
+/* Events of the transaction just ended: called from mvcc_write_end() in order. A sink is for good;
+ * there is room for MVCC_EVENT_SINKS_MAX, and each event goes to all of them in the order in which
+ * they came. */
 typedef void (*mvcc_event_fn)(void *context, struct revision revision, bool tombstone,
                               struct slice record);
-void mvcc_set_event_sink(struct mvcc *mvcc, mvcc_event_fn fn, void *context);
+void mvcc_add_event_sink(struct mvcc *mvcc, mvcc_event_fn fn, void *context);
 
 /* Compaction. Apply: checks and sets the compact revision (stored as scheduledCompactRev with this
  * entry). Errors: ST_COMPACTED, ST_FUTURE. What was superseded is trimmed later by

@@ -66,8 +66,11 @@ struct mvcc {
     struct buf write_bytes;
     struct mvcc_event *events; /* write_sub of them when there is a sink */
     size_t events_capacity;
-    mvcc_event_fn event_fn;
-    void *event_context;
+    struct {
+        mvcc_event_fn fn;
+        void *context;
+    } sinks[MVCC_EVENT_SINKS_MAX];
+    uint32_t sinks_count;
 };
 
 static inline uint32_t mvcc_apply_slot(const struct mvcc *mvcc)

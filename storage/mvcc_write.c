@@ -70,7 +70,7 @@ static enum status reserve_event(struct mvcc *mvcc)
 /* Encodes the record behind the transaction's earlier ones, which the event sink still needs. */
 static enum status encode(struct mvcc *mvcc, const struct mvcc_kv *kv, struct mvcc_event *event)
 {
-    if (mvcc->event_fn == NULL)
+    if (mvcc->sinks_count == 0)
         buf_reset(&mvcc->write_bytes);
     uint8_t *room;
     event->offset = mvcc->write_bytes.len;
@@ -209,12 +209,12 @@ enum status mvcc_write_delete(struct mvcc *mvcc, const struct mvcc_range *range,
 
 static void send_events(struct mvcc *mvcc, int64_t main)
 {
-    if (mvcc->event_fn == NULL)
-        return;
     for (int64_t sub = 0; sub < mvcc->write_sub; sub++) {
         const struct mvcc_event *event = &mvcc->events[sub];
-        mvcc->event_fn(mvcc->event_context, (struct revision){main, sub}, event->tombstone,
-                       slice_make(mvcc->write_bytes.data + event->offset, event->len));
+        struct slice record = slice_make(mvcc->write_bytes.data + event->offset, event->len);
+        for (uint32_t i = 0; i < mvcc->sinks_count; i++)
+            mvcc->sinks[i].fn(mvcc->sinks[i].context, (struct revision){main, sub},
+                              event->tombstone, record);
     }
 }
 
@@ -238,9 +238,9 @@ int64_t mvcc_write_end(struct mvcc *mvcc)
     return revision;
 }
 
-void mvcc_set_event_sink(struct mvcc *mvcc, mvcc_event_fn fn, void *context)
+void mvcc_add_event_sink(struct mvcc *mvcc, mvcc_event_fn fn, void *context)
 {
-    ASSERT(!mvcc->writing);
-    mvcc->event_fn = fn;
-    mvcc->event_context = context;
+    ASSERT(!mvcc->writing && mvcc->sinks_count < MVCC_EVENT_SINKS_MAX);
+    mvcc->sinks[mvcc->sinks_count].fn = fn;
+    mvcc->sinks[mvcc->sinks_count++].context = context;
 }

@@ -139,6 +139,13 @@ static enum status open_store(struct member *m, char *why, size_t why_bytes)
     return ST_OK;
 }
 
+/* etcd's rule: a lease must outlive an election. */
+static int64_t lease_ttl_s_min(const struct member *m)
+{
+    uint64_t ticks = m->options.election_ms / m->options.heartbeat_ms;
+    return (int64_t)((ticks * 3 / 2 * m->options.heartbeat_ms + 999) / 1000);
+}
+
 /* The index and the state machine over the store that was opened. */
 static enum status open_state(struct member *m, char *why, size_t why_bytes)
 {
@@ -149,6 +156,7 @@ static enum status open_state(struct member *m, char *why, size_t why_bytes)
                                       .mvcc = m->mvcc,
                                       .cluster_id = m->cluster_id,
                                       .member_id = m->member_id,
+                                      .lease_ttl_s_min = lease_ttl_s_min(m),
                                       .threaded = true};
     st = machine_open(&machine, &m->machine);
     return st == ST_OK ? ST_OK

@@ -13,6 +13,7 @@
 #define MEMBER_TEXT_MAX 4096U /* bytes of a name or URL */
 /* etcd 3.5's constant, and a rule of apply: a setting would let members disagree. */
 #define LEARNERS_MAX 1U
+#define LEASE_TTL_S_MIN_DEFAULT 2 /* for an election timeout of 1 s */
 /* Alarms that may be active before another activation is refused; there is one for each member and
  * kind, but any id is taken as a member's. */
 #define ALARMS_MAX 1024U

@@ -1,6 +1,8 @@
 #include "server/state/machine.h"
 
 #include "base/assert.h"
+#include "server/state/lessor.h"
+#include "server/state/limits.h"
 #include "server/state/machine_private.h"
 
 #include <inttypes.h>
@@ -10,7 +12,9 @@
 static enum status load(struct machine *machine)
 {
     enum status st = machine_load_members(machine);
-    return st == ST_OK ? machine_load_alarms(machine) : st;
+    if (st == ST_OK)
+        st = machine_load_alarms(machine);
+    return st == ST_OK ? machine_load_leases(machine) : st;
 }
 
 enum status machine_open(const struct machine_options *options, struct machine **out)
@@ -23,6 +27,8 @@ enum status machine_open(const struct machine_options *options, struct machine *
     machine->mvcc = options->mvcc;
     machine->cluster_id = options->cluster_id;
     machine->member_id = options->member_id;
+    machine->lease_ttl_s_min =
+        options->lease_ttl_s_min > 0 ? options->lease_ttl_s_min : LEASE_TTL_S_MIN_DEFAULT;
     struct store_mark mark = store_opened_at(options->store);
     machine->applied = (struct raft_log_id){.index = mark.index, .term = mark.term};
     arena_init(&machine->scratch, SIZE_MAX / 2);
@@ -33,6 +39,7 @@ enum status machine_open(const struct machine_options *options, struct machine *
         machine_close(machine);
         return st;
     }
+    machine_watch_leases(machine);
     *out = machine;
     return ST_OK;
 }
@@ -48,6 +55,8 @@ static void swap_tables(struct machine *machine, struct machine *with)
     memcpy(machine->version, with->version, sizeof(machine->version));
     machine->downgrade_enabled = with->downgrade_enabled;
     lock_release(machine->lock);
+    machine->lessor = with->lessor;
+    with->lessor = before.lessor;
     with->members = before.members;
     with->removed = before.removed;
     with->alarms = before.alarms;
@@ -59,6 +68,7 @@ enum status machine_reload(struct machine *machine, struct raft_log_id applied)
     if (fresh == NULL)
         return ST_NO_MEMORY;
     fresh->store = machine->store;
+    fresh->mvcc = machine->mvcc;
     arena_init(&fresh->scratch, SIZE_MAX / 2);
     enum status st = lock_new(/* threaded= */ false, &fresh->lock);
     if (st == ST_OK)
@@ -80,6 +90,7 @@ void machine_close(struct machine *machine)
     members_unref(machine->members);
     free(machine->removed.ids);
     free(machine->alarms.items);
+    lessor_free(machine->lessor);
     lock_free(machine->lock);
     arena_deinit(&machine->scratch);
     free(machine);
@@ -167,6 +178,15 @@ static enum status apply_request(struct application *a, const struct internal_re
     case INTERNAL_COMPACTION:
         a->result->op = "Compaction";
         return apply_compaction(a, request->body);
+    case INTERNAL_LEASE_GRANT:
+        a->result->op = "LeaseGrant";
+        return apply_lease_grant(a, request->body);
+    case INTERNAL_LEASE_REVOKE:
+        a->result->op = "LeaseRevoke";
+        return apply_lease_revoke(a, request->body);
+    case INTERNAL_LEASE_CHECKPOINT:
+        a->result->op = "LeaseCheckpoint";
+        return apply_lease_checkpoint(a, request->body);
     case INTERNAL_ALARM:
         a->result->op = "Alarm";
         return apply_alarm(a, request->body);
@@ -207,6 +227,8 @@ static enum status apply_data(struct application *a)
         return explain(a, st);
     a->result->request_id = request.id;
     st = apply_request(a, &request);
+    if (st == ST_OK)
+        st = a->machine->attach_status;
     machine_reset_scratch(a->machine);
     return explain(a, st);
 }

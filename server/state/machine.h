@@ -31,7 +31,9 @@ struct machine_options {
     struct mvcc *mvcc;   /* borrowed, open over that store */
     uint64_t cluster_id; /* into every response header */
     raft_id member_id;
-    bool threaded; /* false in the simulator: the lock of the member list is a no-op */
+    int64_t lease_ttl_s_min; /* one and a half election timeouts, rounded up: shorter leases are
+                                raised to it. 0: 2. The same on all members */
+    bool threaded;           /* false in the simulator: the lock of the member list is a no-op */
 };
 
 /* Reads members and cluster version from the store; the applied index is the store's mark. Errors:

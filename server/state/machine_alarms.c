@@ -228,13 +228,14 @@ enum api_error machine_alarm_refuses(struct machine *machine, uint32_t internal_
     case INTERNAL_DELETE_RANGE:
     case INTERNAL_TXN:
     case INTERNAL_COMPACTION:
+    case INTERNAL_LEASE_GRANT:
+    case INTERNAL_LEASE_REVOKE:
         break;
     default:
         return API_OK;
     }
     if (machine_has_alarm(machine, ALARM_CORRUPT))
         return API_CORRUPT_CLUSTER;
-    return internal_field == INTERNAL_PUT && machine_has_alarm(machine, ALARM_NOSPACE)
-               ? API_NO_SPACE
-               : API_OK;
+    bool adds = internal_field == INTERNAL_PUT || internal_field == INTERNAL_LEASE_GRANT;
+    return adds && machine_has_alarm(machine, ALARM_NOSPACE) ? API_NO_SPACE : API_OK;
 }

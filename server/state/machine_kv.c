@@ -6,7 +6,8 @@
 
 static struct source writing_source(const struct machine *machine)
 {
-    struct source source = {.mvcc = machine->mvcc, .reader = SOURCE_WRITING};
+    struct source source = {
+        .mvcc = machine->mvcc, .reader = SOURCE_WRITING, .lessor = machine->lessor};
     mvcc_revisions(machine->mvcc, &source.current_revision, &source.compact_revision);
     return source;
 }

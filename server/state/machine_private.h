@@ -19,7 +19,10 @@ struct machine {
     struct raft_log_id applied;
     struct arena scratch; /* of one entry; its cap is none that an entry could reach */
     char problem[MACHINE_PROBLEM_BYTES];
-    struct lock *lock; /* guards what is below, which readers of any thread look at */
+    struct lessor *lessor;
+    int64_t lease_ttl_s_min;
+    enum status attach_status; /* why a key could not be attached to its lease; else ST_OK */
+    struct lock *lock;         /* guards what is below, which readers of any thread look at */
     struct members *members;
     struct {
         raft_id *ids; /* ascending */
@@ -69,6 +72,16 @@ CHECKED enum status apply_legacy(struct application *application,
 CHECKED enum status apply_cluster_version(struct application *application, struct slice body);
 CHECKED enum status apply_member_attributes(struct application *application, struct slice body);
 CHECKED enum status apply_downgrade_info(struct application *application, struct slice body);
+
+/* ---- machine_leases.c ---- */
+/* Reads the leases, and from the keys which belong to them; the key space has no open transaction.
+ */
+CHECKED enum status machine_load_leases(struct machine *machine);
+/* From now on transactions attach and detach keys. */
+void machine_watch_leases(struct machine *machine);
+CHECKED enum status apply_lease_grant(struct application *application, struct slice body);
+CHECKED enum status apply_lease_revoke(struct application *application, struct slice body);
+CHECKED enum status apply_lease_checkpoint(struct application *application, struct slice body);
 
 /* ---- machine_alarms.c ---- */
 CHECKED enum status machine_load_alarms(struct machine *machine);

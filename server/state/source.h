@@ -10,6 +10,7 @@ struct source {
     struct mvcc *mvcc;
     uint32_t reader; /* slot, between mvcc_read_begin() and _end(); SOURCE_WRITING: in apply */
     int64_t current_revision, compact_revision; /* when the instant or transaction began */
+    const struct lessor *lessor;                /* of apply; NULL where nothing is put */
 };
 
 /* Errors: as mvcc_read(). */

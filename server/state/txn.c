@@ -1,6 +1,7 @@
 #include "server/state/txn.h"
 
 #include "base/assert.h"
+#include "server/state/lessor.h"
 #include "server/state/range.h"
 
 static const struct kv_ops *chosen_ops(const struct kv_txn *txn)
@@ -135,11 +136,16 @@ static enum status check_kept(const struct source *source, const struct kv_put *
     return ST_OK;
 }
 
+static bool lease_exists(const struct source *source, const struct kv_put *put)
+{
+    return put->lease == 0 || lessor_find(source->lessor, put->lease) != NULL;
+}
+
 enum status put_precheck(const struct source *source, const struct kv_put *put,
                          enum api_error *error_out)
 {
-    *error_out = API_LEASE_NOT_FOUND; /* no lease exists in this version */
-    return put->lease != 0 ? ST_OK : check_kept(source, put, error_out);
+    *error_out = API_LEASE_NOT_FOUND;
+    return lease_exists(source, put) ? check_kept(source, put, error_out) : ST_OK;
 }
 
 struct precheck {
@@ -170,7 +176,7 @@ static enum status precheck_put(struct precheck *precheck, const struct kv_put *
     bool keeps = put->ignore_value || put->ignore_lease;
     if (keeps && precheck->deletes_open_end && slice_cmp(put->key, precheck->deleted_from) >= 0)
         precheck->error = API_KEY_NOT_FOUND;
-    else if (put->lease != 0)
+    else if (!lease_exists(precheck->source, put))
         precheck->error = API_LEASE_NOT_FOUND;
     return ST_OK;
 }

@@ -164,7 +164,7 @@ static void test_mvcc_transaction_is_one_revision(void **state)
 {
     (void)state;
     struct seen events = {.len = 0}, read = {.len = 0}, replaced = {.len = 0};
-    mvcc_set_event_sink(ks.mvcc, see_event, &events);
+    mvcc_add_event_sink(ks.mvcc, see_event, &events);
     key_space_put(&ks, "a", "1");
     assert_string_equal(events.text, "put a 2.0;");
     events.len = 0;

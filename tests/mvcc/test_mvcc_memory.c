@@ -247,7 +247,7 @@ static void put_many(void)
 static void live_a_life(void)
 {
     reopen();
-    mvcc_set_event_sink(ks.mvcc, forget_event, NULL);
+    mvcc_add_event_sink(ks.mvcc, forget_event, NULL);
     memory_faults_pause();
     put_many(); /* 2 */
     memory_faults_resume();
@@ -344,7 +344,7 @@ static void test_mvcc_restarts_before_a_transaction_that_found_no_memory(void **
     uint64_t nth = 0;
     while (fired) {
         bool worked = false;
-        mvcc_set_event_sink(ks.mvcc, forget_event, NULL);
+        mvcc_add_event_sink(ks.mvcc, forget_event, NULL);
         memory_fail_at(++nth);
         enum status st = transact();
         fired = memory_fault_fired();

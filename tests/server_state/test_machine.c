@@ -415,7 +415,7 @@ static void assert_stops(struct harness *h, struct slice data)
 static void test_machine_stops_at_what_it_cannot_apply(void **state)
 {
     struct harness *h = *state;
-    assert_stops(h, SLICE("\x42\x02\x08\x05")); /* lease_grant */
+    assert_stops(h, SLICE("\xe2\x44\x00"));     /* auth_user_add */
     assert_stops(h, SLICE("\xc2\x3e\x00"));     /* auth_enable */
     assert_stops(h, SLICE("\x22\x05xy"));       /* cut off */
     assert_stops(h, SLICE("\x22\x02\x08\x01")); /* a put whose key is a number */

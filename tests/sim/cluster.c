@@ -289,7 +289,7 @@ static void open_store(struct cluster_member *m)
                                             .life_id = m->life_id,
                                             .readers_count = m->store_options.readers_count};
     assert_int_equal(mvcc_open(&m->mvcc_options, &m->mvcc), ST_OK);
-    mvcc_set_event_sink(m->mvcc, cluster_check_event, m);
+    mvcc_add_event_sink(m->mvcc, cluster_check_event, m);
     const struct machine_options machine = {
         .store = m->store, .mvcc = m->mvcc, .cluster_id = 1, .member_id = m->id};
     assert_int_equal(machine_open(&machine, &m->machine), ST_OK);

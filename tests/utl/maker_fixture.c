@@ -64,12 +64,22 @@ static void give_revisions(struct giving *g)
     }
 }
 
+#define LEASE_BYTES 120U /* of each but the first */
+
 static void give_leases(struct giving *g, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
-        uint8_t key[8] = {0}, value[200] = {8, 7, 16, 60};
+        uint8_t key[8] = {0}, value[LEASE_BYTES] = {8};
         put_be32(key + 4, i + 7);
-        give(g, slice_make(key, sizeof(key)), slice_make(value, i == 0 ? 4 : sizeof(value)));
+        size_t size = 1 + put_varint(value + 1, i + 7);
+        value[size++] = 16;
+        value[size++] = 60;
+        uint8_t filler[] = {0x7a, (uint8_t)(LEASE_BYTES - size - 2)}; /* a field nobody knows */
+        if (i > 0) {
+            memcpy(value + size, filler, sizeof(filler));
+            size = sizeof(value);
+        }
+        give(g, slice_make(key, sizeof(key)), slice_make(value, size));
     }
 }
 
