@@ -2,6 +2,7 @@
 """cleatctl's commands that last or go to single members, against etcd and against cleat: what they print and how they
 end. Where an etcdctl of the version that cleatctl speaks is given (--etcdctl), each command that ends by itself is
 also run by it, and must print the same."""
+import hashlib
 import json
 import os
 import re
@@ -232,6 +233,48 @@ def check_elect(tools, server):
     tools.ends(here + ["elect", "N", "v", "-l"], 128, out=b"", err=b"Error: proposal given but -l is set\n")
 
 
+def check_mirror(tools, server):
+    """Into the same cluster, below another name."""
+    here = ["--endpoints", server.endpoint]
+    for i in range(1100):  # more than a page
+        if i % 100 == 0:
+            puts = "\n".join(f"put a/{k:04} v{k}" for k in range(i, i + 100))
+            tools.run(*here, "txn", stdin=f"\n{puts}\n\n\n".encode())
+    mirror = Lasting(tools, *here, "make-mirror", server.endpoint, "--prefix", "a/", "--dest-prefix", "b/")
+
+    def mirrored():
+        return tools.run(*here, "get", "b/", "--prefix").stdout
+    lib.wait_until(lambda: mirrored().count(b"\n") == 2200, 20, "the copy of what was there")
+    tools.run(*here, "txn", stdin=b"\nput a/0000 new\ndel a/0001\nput a/x y\n\n\n")
+    source = tools.run(*here, "get", "a/", "--prefix").stdout
+    lib.wait_until(lambda: mirrored() == source.replace(b"a/", b"b/"), 20, "the copy of what happened since")
+    mirror.ends(-signal.SIGINT, b"", signal.SIGINT)
+    tools.ends(here + ["make-mirror"], 128, out=b"", err=b"Error: make-mirror takes one destination argument\n")
+    tools.run(*here, "del", "", "--prefix")
+
+
+def check_snapshot(tools, server, top):
+    here = ["--endpoints", server.endpoint]
+    path = os.path.join(top, "saved.db")
+    log = re.compile(rb'(\{"level":"info","ts":"[^"]*",("logger":"client",)?"caller":"[^"]*","msg":"[^"]*"[^}]*\}\n){6}')
+    tools.ends(here + ["snapshot", "save", path], 0, out=b"Snapshot saved at %s\n" % path.encode(), err=log)
+    with open(path, "rb") as file:
+        saved = file.read()
+    tools.checks.equal((os.stat(path).st_mode & 0o777, len(saved) % 512, hashlib.sha256(saved[:-32]).digest()),
+                       (0o600, 32, saved[-32:]), "mode, size and checksum of the snapshot")
+    missing = os.path.join(top, "missing", "saved.db").encode()
+    tools.ends(here + ["snapshot", "save", missing.decode()], 5, out=b"",
+               err=b"Error: could not open %s.part (open %s.part: no such file or directory)\n" % (missing, missing))
+    tools.ends(["--endpoints", f"{server.endpoint},127.0.0.1:1", "snapshot", "save", path], 5, out=b"",
+               err=b"Error: snapshot must be requested to one selected node, not multiple [%s 127.0.0.1:1]\n" %
+               server.endpoint.encode())
+    tools.ends(["--endpoints", "127.0.0.1:1", "--command-timeout", "300ms", "snapshot", "save", path], 5, out=b"")
+    tools.ends(here + ["snapshot", "save", top], 5, out=b"")
+    tools.checks.equal([name for name in os.listdir(top) if name.endswith(".part")], [], "unfinished snapshots")
+    with open(path, "rb") as file:
+        tools.checks.check(file.read() == saved, "a failed save leaves the snapshot before it alone")
+
+
 def check_endpoints(tools, server):
     here = ["--endpoints", server.endpoint]
     gone = "127.0.0.1:1"
@@ -263,10 +306,13 @@ def check_endpoints(tools, server):
 
 def run_all(tools, server):
     server.start()
+    top = os.path.dirname(server.data_dir)
     check_endpoints(tools, server)
+    check_snapshot(tools, server, top)
     # Until cleat has leases and watches only etcd is asked for them.
     if b"not served" not in tools.run("--endpoints", server.endpoint, "lease", "grant", "1").stderr:
-        for check in (check_watch, check_interactive_watch, check_keep_alive, check_lock, check_elect):
+        for check in (check_watch, check_interactive_watch, check_keep_alive, check_lock, check_elect,
+                      check_mirror):
             check(tools, server)
     server.stop()
 

@@ -44,14 +44,14 @@ static void tell_flags(struct cli *cli)
     }
 }
 
-/* --user name[:password], --password. */
-static int read_user(struct cli *cli, struct ctl_options *out)
+int ctl_read_user(struct cli *cli, const char *prefix, const char *prompt, struct ctl_options *out)
 {
-    const char *user = cli_string(cli, "user");
+    const char *user = cli_string(cli, cli_format(cli, "%suser", prefix));
+    out->user = NULL;
     if (*user == '\0')
         return CLI_EXIT_OK;
     out->user = user;
-    out->password = cli_string(cli, "password");
+    out->password = cli_string(cli, cli_format(cli, "%spassword", prefix));
     if (*out->password != '\0')
         return CLI_EXIT_OK;
     const char *colon = strchr(user, ':');
@@ -60,7 +60,7 @@ static int read_user(struct cli *cli, struct ctl_options *out)
         out->password = colon + 1;
         return CLI_EXIT_OK;
     }
-    if (ctl_ask_password(cli, "Password: ", &out->password) != ST_OK)
+    if (ctl_ask_password(cli, prompt, &out->password) != ST_OK)
         return cli_fail(cli, CLI_EXIT_ERROR, "out of memory");
     return CLI_EXIT_OK;
 }
@@ -109,7 +109,7 @@ int ctl_read_flags(struct cli *cli, struct ctl *out)
     if (code == CLI_EXIT_OK)
         code = ctl_read_tls(cli, "", &out->options);
     if (code == CLI_EXIT_OK)
-        code = read_user(cli, &out->options);
+        code = ctl_read_user(cli, "", "Password: ", &out->options);
     return code == CLI_EXIT_OK ? read_writer(cli, &out->writer) : code;
 }
 

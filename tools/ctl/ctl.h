@@ -76,6 +76,8 @@ const char *ctl_connect(struct ctl *ctl, char *const *endpoints, uint32_t count,
 /* Reads the flags cert, key, cacert and insecure-transport with that prefix ("", "dest-") and the
  * files they name. Returns an exit code, errors told. */
 int ctl_read_tls(struct cli *cli, const char *prefix, struct ctl_options *out);
+/* Likewise user ("name" or "name:password") and password, which is asked for when there is none. */
+int ctl_read_user(struct cli *cli, const char *prefix, const char *prompt, struct ctl_options *out);
 void ctl_close(struct ctl *ctl);
 
 struct ctl_method {
@@ -166,7 +168,7 @@ CHECKED enum status ctl_ask_password(struct cli *cli, const char *prompt, const 
 extern const struct cli_command ctl_put_command, ctl_get_command, ctl_del_command,
     ctl_compaction_command;
 extern const struct cli_command ctl_endpoint_command, ctl_watch_command, ctl_lock_command,
-    ctl_elect_command;
+    ctl_elect_command, ctl_make_mirror_command;
 extern const struct cli_command ctl_txn_command;
 extern const struct cli_command ctl_lease_grant_command, ctl_lease_revoke_command,
     ctl_lease_timetolive_command, ctl_lease_list_command, ctl_lease_keep_alive_command;
@@ -181,5 +183,6 @@ extern const struct cli_command ctl_user_add_command, ctl_user_delete_command, c
     ctl_user_revoke_role_command;
 extern const struct cli_command ctl_role_add_command, ctl_role_delete_command, ctl_role_get_command,
     ctl_role_list_command, ctl_role_grant_permission_command, ctl_role_revoke_permission_command;
-extern const struct cli_command ctl_snapshot_restore_command, ctl_snapshot_status_command;
+extern const struct cli_command ctl_snapshot_save_command, ctl_snapshot_restore_command,
+    ctl_snapshot_status_command;
 #endif

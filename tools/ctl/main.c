@@ -24,7 +24,8 @@ GROUP(lease_members, &ctl_lease_grant_command, &ctl_lease_revoke_command,
       &ctl_lease_timetolive_command, &ctl_lease_list_command, &ctl_lease_keep_alive_command);
 GROUP(member_members, &ctl_member_add_command, &ctl_member_remove_command,
       &ctl_member_update_command, &ctl_member_list_command, &ctl_member_promote_command);
-GROUP(snapshot_members, &ctl_snapshot_restore_command, &ctl_snapshot_status_command);
+GROUP(snapshot_members, &ctl_snapshot_save_command, &ctl_snapshot_restore_command,
+      &ctl_snapshot_status_command);
 GROUP(auth_members, &ctl_auth_enable_command, &ctl_auth_disable_command, &ctl_auth_status_command);
 GROUP(user_members, &ctl_user_add_command, &ctl_user_delete_command, &ctl_user_get_command,
       &ctl_user_list_command, &ctl_user_passwd_command, &ctl_user_grant_role_command,
@@ -77,6 +78,7 @@ static const struct cli_command *const commands[] = {
     &lease_command,
     &member_command,
     &snapshot_command,
+    &ctl_make_mirror_command,
     &ctl_lock_command,
     &ctl_elect_command,
     &auth_command,
