@@ -149,6 +149,16 @@ static void look_at_version(struct cluster_watch *w)
     memcpy(w->version_seen, version, sizeof(version));
 }
 
+/* The store is another's at the start, or becomes it with a snapshot of the leader's. */
+static void look_at_auth(struct cluster_watch *w)
+{
+    bool enabled = machine_auth_enabled(w->machine);
+    if (enabled && !w->auth_seen)
+        log_error("client calls are refused",
+                  LOG_STR("error", api_error_text(API_AUTH_UNSUPPORTED)));
+    w->auth_seen = enabled;
+}
+
 void cluster_watch_look(struct cluster_watch *w)
 {
     struct loops_status status;
@@ -158,6 +168,7 @@ void cluster_watch_look(struct cluster_watch *w)
     if (status.leader != w->leader_seen)
         log_leader(w, &status);
     look_at_version(w);
+    look_at_auth(w);
     w->was_leader = status.is_leader;
     w->leader_seen = status.leader;
 }

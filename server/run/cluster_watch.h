@@ -20,6 +20,7 @@ struct cluster_watch {
     uint64_t timeout_ns;
     atomic_bool is_proposing;
     bool was_leader; /* from here on of whoever looks */
+    bool auth_seen;  /* enabled in the store */
     raft_id leader_seen;
     char version_seen[VERSION_TEXT_BYTES];
 };

@@ -1,6 +1,8 @@
 /* server/services/gate.c - what is looked at before any method: a learner serves almost nothing,
- * and a client may ask to be refused at once where there is no leader. */
+ * nor does a member whose store has users, and a client may ask to be refused at once where there
+ * is no leader. */
 #include "server/services/services_private.h"
+#include "server/state/machine.h"
 
 #include <stdlib.h>
 
@@ -11,17 +13,31 @@ bool is_learner(const struct services *services)
     return status.is_learner;
 }
 
+static bool is_among(const struct rpc_method *method, const char *const *paths, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(method->path, paths[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
 /* KV/Range looks for itself whether it is serializable. */
 static bool learner_serves(const struct rpc_method *method)
 {
     static const char *const paths[] = {"/etcdserverpb.KV/Range",
                                         "/etcdserverpb.Maintenance/Status",
                                         "/etcdserverpb.Maintenance/Snapshot"};
-    for (uint32_t i = 0; i < METHODS_OF(paths); i++) {
-        if (strcmp(method->path, paths[i]) == 0)
-            return true;
-    }
-    return false;
+    return is_among(method, paths, METHODS_OF(paths));
+}
+
+/* What the operator needs to see what is the matter and to take his data elsewhere. */
+static bool is_served_with_auth(const struct rpc_method *method)
+{
+    static const char *const paths[] = {"/etcdserverpb.Maintenance/Status",
+                                        "/etcdserverpb.Maintenance/Snapshot",
+                                        "/grpc.health.v1.Health/Check"};
+    return is_among(method, paths, METHODS_OF(paths));
 }
 
 static bool wants_leader(const struct rpc_call *call)
@@ -37,6 +53,8 @@ static enum api_error judge(const struct rpc_call *call)
     loops_get_status(services->options.loops, &status);
     if (status.is_learner && !learner_serves(call->method))
         return API_LEARNER_NOT_SUPPORTED;
+    if (machine_auth_enabled(services->options.machine) && !is_served_with_auth(call->method))
+        return API_AUTH_UNSUPPORTED;
     return status.leader == 0 && wants_leader(call) ? API_NO_LEADER : API_OK;
 }
 

@@ -49,6 +49,8 @@ static void put_errors(const struct services *services, struct rpc_call *call, s
     uint32_t count;
     if (status->is_quarantined)
         wire_put_bytes(out, FIELD_ERRORS, SLICE(QUARANTINED_TEXT));
+    if (machine_auth_enabled(services->options.machine))
+        wire_put_bytes(out, FIELD_ERRORS, slice_from_str(api_error_text(API_AUTH_UNSUPPORTED)));
     if (status->leader == 0)
         wire_put_bytes(out, FIELD_ERRORS, slice_from_str(api_error_text(API_NO_LEADER)));
     if (machine_alarms(services->options.machine, call->arena, &alarms, &count) != ST_OK)

@@ -9,9 +9,21 @@
 #include <stdarg.h>
 #include <stdlib.h>
 
+static enum status load_auth(struct machine *machine)
+{
+    struct slice value;
+    enum status st =
+        store_get(machine->store, BUCKET_AUTH, SLICE("authEnabled"), &machine->scratch, &value);
+    machine->auth_enabled = st == ST_OK && value.len > 0 && value.data[0] == 1;
+    machine_reset_scratch(machine);
+    return st == ST_NOT_FOUND ? ST_OK : st;
+}
+
 static enum status load(struct machine *machine)
 {
     enum status st = machine_load_members(machine);
+    if (st == ST_OK)
+        st = load_auth(machine);
     if (st == ST_OK)
         st = machine_load_alarms(machine);
     return st == ST_OK ? machine_load_leases(machine) : st;
@@ -54,6 +66,7 @@ static void swap_tables(struct machine *machine, struct machine *with)
     machine->alarms = with->alarms;
     memcpy(machine->version, with->version, sizeof(machine->version));
     machine->downgrade_enabled = with->downgrade_enabled;
+    atomic_store_explicit(&machine->auth_enabled, with->auth_enabled, memory_order_relaxed);
     lock_release(machine->lock);
     machine->lessor = with->lessor;
     with->lessor = before.lessor;
@@ -113,6 +126,11 @@ const char *machine_problem(const struct machine *machine)
 struct raft_log_id machine_applied(const struct machine *machine)
 {
     return machine->applied;
+}
+
+bool machine_auth_enabled(const struct machine *machine)
+{
+    return atomic_load_explicit(&machine->auth_enabled, memory_order_relaxed);
 }
 
 uint64_t machine_cluster_id(const struct machine *machine)

@@ -111,6 +111,10 @@ void machine_each_removed(struct machine *machine, void (*each)(void *context, r
 #define VERSION_TEXT_BYTES 32U
 void machine_cluster_version(struct machine *machine, char *out);
 
+/* Whether the store belongs to a cluster that lets in only users with passwords. This version
+ * cannot check them. */
+bool machine_auth_enabled(const struct machine *machine);
+
 /* Whether a downgrade of the cluster, asked for through an etcd member, is under way. */
 bool machine_downgrade_enabled(struct machine *machine);
 

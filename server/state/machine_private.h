@@ -9,6 +9,8 @@
 #include "storage/mvcc.h"
 #include "storage/store.h"
 
+#include <stdatomic.h>
+
 #define MACHINE_PROBLEM_BYTES 256U
 
 struct machine {
@@ -34,6 +36,7 @@ struct machine {
     } alarms;
     char version[VERSION_TEXT_BYTES];
     bool downgrade_enabled;
+    atomic_bool auth_enabled; /* read without the lock */
 };
 
 /* One entry on its way through the machine. */

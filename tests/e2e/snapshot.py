@@ -151,6 +151,34 @@ def no_quorum(checks, args, folder):
     survivor.kill()
 
 
+def with_users(checks, args, folder):
+    """A snapshot of an etcd that lets in users only: this version cannot check them and lets in nobody."""
+    etcd = lib.Server(args.etcd, os.path.join(folder, "users.etcd")).start()
+    path = os.path.join(folder, "users.db")
+    ctl(args.etcdctl, "--endpoints", etcd.endpoint, "user", "add", "root:secret")
+    ctl(args.etcdctl, "--endpoints", etcd.endpoint, "user", "grant-role", "root", "root")
+    ctl(args.etcdctl, "--endpoints", etcd.endpoint, "auth", "enable")
+    ctl(args.etcdctl, "--endpoints", etcd.endpoint, "--user", "root:secret", "snapshot", "save", path)
+    etcd.stop()
+    server = lib.Server(args.cleat, os.path.join(folder, "users"))
+    peer = f"http://127.0.0.1:{server.peer_port}"
+    ctl(args.cleatutl, "snapshot", "restore", path, "--data-dir", server.data_dir, "--name", "default",
+        "--initial-cluster", f"default={peer}", "--initial-advertise-peer-urls", peer)
+    server.start()
+    why = "lets in only users with passwords"
+    for arguments in (("get", "a"), ("put", "a", "b"), ("member", "list"), ("--user", "root:secret", "get", "a")):
+        try:
+            said = ctl(args.etcdctl, "--endpoints", server.endpoint, *arguments)
+        except RuntimeError as error:
+            said = str(error)
+        checks.check(why in said, f"{arguments} is refused with the reason: {said}")
+    status = json.loads(ctl(args.etcdctl, "--endpoints", server.endpoint, "endpoint", "status", "-w", "json"))[0]["Status"]
+    checks.check(why in status["errors"][0], f"status says so: {status['errors']}")
+    lib.wait_until(lambda: server.log().count(why.encode()) == 1, 3, "the log says so, once")
+    save(checks, args, server.endpoint, os.path.join(folder, "users-again.db"), "with users", keys=1)
+    server.stop()
+
+
 def stops_at_once(checks, args, folder):
     """A client that takes the first bytes and then stands still does not keep the member from stopping."""
     server = lib.Server(args.cleat, os.path.join(folder, "stop")).start()
@@ -169,6 +197,7 @@ def stops_at_once(checks, args, folder):
 
 def main():
     parser = lib.arguments(__doc__, cleat="build/release/server/cleat", bench="build/release/bench/cleat-bench",
+                           cleatutl="build/release/tools/utl/cleatutl",
                            etcd="etcd", etcdctl="etcdctl")
     args = parser.parse_args()
     args.etcdctl = lib.need_program(args.etcdctl)
@@ -178,6 +207,7 @@ def main():
     for backend in ("lmdb", "sqlite"):
         one_member(checks, args, folder, backend)
     no_quorum(checks, args, folder)
+    with_users(checks, args, folder)
     stops_at_once(checks, args, folder)
     checks.done()
 
