@@ -20,26 +20,25 @@ static void put_flag_names(FILE *out, const struct cli_flag *flags)
     }
 }
 
-static void put_words(const struct script *script, const struct cli_path *path)
+static void put_members(const struct script *script, const struct cli_path *path)
 {
-    const struct cli_command *command = cli_path_last(path);
     const struct cli_command *const *members = cli_path_commands(script->program, path);
     for (; members != NULL && *members != NULL; members++) {
         if (!(*members)->hidden)
             fprintf(script->out, " %s", (*members)->name);
     }
-    put_flag_names(script->out, command == NULL ? NULL : command->flags);
-    put_flag_names(script->out, script->program->flags);
-    put_flag_names(script->out, cli_help_flags);
 }
 
 static void put_case(void *context, const struct cli_path *path)
 {
     const struct script *script = context;
+    const struct cli_command *command = cli_path_last(path);
     char text[PATH_BYTES_MAX];
-    fprintf(script->out, "    %s%s) words=\"", path->depth == 0 ? "" : "/",
+    fprintf(script->out, "    %s%s) offered=\"", path->depth == 0 ? "" : "/",
             path->depth == 0 ? "''" : cli_path_text(path, "/", text, sizeof(text)));
-    put_words(script, path);
+    put_members(script, path);
+    fputs("\" flags=\"", script->out);
+    put_flag_names(script->out, command == NULL ? NULL : command->flags);
     fputs("\" ;;\n", script->out);
 }
 
@@ -50,18 +49,22 @@ static void put_known(void *context, const struct cli_path *path)
     fprintf(script->out, "|/%s", cli_path_text(path, "/", text, sizeof(text)));
 }
 
-/* bash and zsh alike: `path` by the words before the last, then `words` by `path`. */
+/* bash and zsh alike: `at`, the path that the words in `before` lead to; then `offered`, the
+ * commands there, or the flags when `current` begins as one. */
 static void put_walk(const struct script *script)
 {
     static const struct cli_path root;
-    fputs("    for word in \"${before[@]}\"; do\n        case \"$path/$word\" in\n        ''",
+    fputs("    local at='' offered='' flags='' word\n"
+          "    for word in \"${before[@]}\"; do\n        case \"$at/$word\" in\n        ''",
           script->out);
     cli_walk(script->program, &root, put_known, (void *)script);
-    fputs(") path=\"$path/$word\" ;;\n        esac\n    done\n    case \"$path\" in\n",
-          script->out);
+    fputs(") at=\"$at/$word\" ;;\n        esac\n    done\n    case \"$at\" in\n", script->out);
     put_case((void *)script, &root);
     cli_walk(script->program, &root, put_case, (void *)script);
-    fputs("    esac\n", script->out);
+    fputs("    esac\n    case \"$current\" in\n    -*) offered=\"$flags", script->out);
+    put_flag_names(script->out, script->program->flags);
+    put_flag_names(script->out, cli_help_flags);
+    fputs("\" ;;\n    esac\n", script->out);
 }
 
 static int run_bash(struct cli *cli)
@@ -70,14 +73,14 @@ static int run_bash(struct cli *cli)
     const char *name = cli->program->name;
     fprintf(cli->out,
             "# bash completion for %s; load it by: source <(%s completion bash)\n"
-            "_%s()\n{\n    local path='' words='' word current=\"${COMP_WORDS[COMP_CWORD]}\"\n"
+            "_%s()\n{\n    local current=\"${COMP_WORDS[COMP_CWORD]}\"\n"
             "    local before=(\"${COMP_WORDS[@]:1:COMP_CWORD-1}\")\n",
             name, name, name);
     put_walk(&script);
     fprintf(cli->out,
-            "    COMPREPLY=($(compgen -W \"$words\" -- \"$current\"))\n"
-            "    case \"${COMPREPLY[0]}\" in\n    *=) compopt -o nospace ;;\n    esac\n}\n"
-            "complete -o default -F _%s %s\n",
+            "    COMPREPLY=($(compgen -W \"$offered\" -- \"$current\"))\n"
+            "    case \"${COMPREPLY[0]}\" in\n    *=) compopt -o nospace 2>/dev/null ;;\n    esac\n"
+            "}\ncomplete -o default -F _%s %s\n",
             name, name);
     return CLI_EXIT_OK;
 }
@@ -88,16 +91,15 @@ static int run_zsh(struct cli *cli)
     const char *name = cli->program->name;
     fprintf(cli->out,
             "#compdef %s\n# zsh completion for %s; load it by: source <(%s completion zsh)\n"
-            "_%s()\n{\n    local path_ word offered\n    local -a before\n"
-            "    before=(\"${(@)words[2,CURRENT-1]}\")\n    () {\n    local path='' words=''\n",
+            "_%s()\n{\n    local current=\"${words[CURRENT]}\"\n    local -a before plain valued\n"
+            "    before=(\"${(@)words[2,CURRENT-1]}\")\n",
             name, name, name, name);
     put_walk(&script);
     fprintf(cli->out,
-            "    offered=\"$words\"\n    }\n"
-            "    local -a plain valued\n"
             "    for word in ${=offered}; do\n"
             "        if [[ $word == *= ]]; then valued+=($word); else plain+=($word); fi\n"
-            "    done\n    compadd -S '' -- $valued\n    compadd -- $plain\n    _files\n}\n"
+            "    done\n    compadd -S '' -- $valued\n    compadd -- $plain\n"
+            "    [[ -n $offered ]] || _files\n}\n"
             "if [[ $funcstack[1] == _%s ]]; then _%s \"$@\"; else compdef _%s %s; fi\n",
             name, name, name, name);
     return CLI_EXIT_OK;
@@ -163,7 +165,7 @@ static int run_fish(struct cli *cli)
     fprintf(cli->out,
             "# fish completion for %s; load it by: %s completion fish | source\n"
             "function __%s_at\n    set -l path\n    for word in (commandline -opc)[2..-1]\n"
-            "        set -l next (string join / $path $word)\n        if contains -- $next",
+            "        set -l next (string join -- / $path $word)\n        if contains -- $next",
             name, name, name);
     cli_walk(cli->program, &root, put_fish_known, &script);
     fputs("\n            set path $next\n        end\n    end\n    test \"$path\" = "

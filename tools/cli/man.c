@@ -47,6 +47,13 @@ static const char *kind_name(enum cli_kind kind)
     return NULL;
 }
 
+/* A default that need not be told. */
+static bool is_nothing(const char *initial)
+{
+    return *initial == '\0' || strcmp(initial, "false") == 0 || strcmp(initial, "0") == 0 ||
+           strcmp(initial, "0s") == 0;
+}
+
 static void put_flags(FILE *out, const struct cli_flag *flags)
 {
     for (uint32_t i = 0; i < cli_flags_count(flags); i++) {
@@ -66,7 +73,7 @@ static void put_flags(FILE *out, const struct cli_flag *flags)
         const char *initial = cli_flag_initial(flag);
         if (flag->required)
             fputs(" (required)", out);
-        else if (*initial != '\0' && strcmp(initial, "false") != 0) {
+        else if (!is_nothing(initial)) {
             fputs(" (default: ", out);
             put_text(out, initial);
             fputc(')', out);
