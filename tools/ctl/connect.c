@@ -33,14 +33,26 @@ static int read_writer(struct cli *cli, enum ctl_writer *out)
     return cli_fail(cli, CLI_EXIT_BAD_FEATURE, "unsupported output format");
 }
 
+/* The flag whose name comes next after `name`; NULL at the end. */
+static const struct cli_flag *next_flag(const struct cli *cli, const char *name)
+{
+    const struct cli_flag *next = NULL;
+    for (const struct cli_flag *flag = cli->program->flags; flag->name != NULL; flag++) {
+        if (strcmp(flag->name, name) > 0 && (next == NULL || strcmp(flag->name, next->name) < 0))
+            next = flag;
+    }
+    return next;
+}
+
 /* Variables and values, as a user who hunts for one wants to see them. */
 static void tell_flags(struct cli *cli)
 {
-    for (const struct cli_flag *flag = cli->program->flags; flag->name != NULL; flag++) {
+    const struct cli_flag *flag = next_flag(cli, "");
+    for (; flag != NULL; flag = next_flag(cli, flag->name)) {
         fputs(cli->program->environment, cli->err);
         for (const char *c = flag->name; *c != '\0'; c++)
             fputc(*c == '-' ? '_' : *c >= 'a' && *c <= 'z' ? *c - 'a' + 'A' : *c, cli->err);
-        fprintf(cli->err, "=%s\n", cli_text(cli, flag->name));
+        fprintf(cli->err, flag->kind == CLI_LIST ? "=[%s]\n" : "=%s\n", cli_text(cli, flag->name));
     }
 }
 

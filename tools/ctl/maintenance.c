@@ -2,6 +2,7 @@
 #include "tools/ctl/ctl.h"
 
 #include "tools/ctl/endpoint.h"
+#include "tools/ctl/offline.h"
 #include "tools/print/text.h"
 
 #include <inttypes.h>
@@ -155,9 +156,7 @@ static int defragment(struct ctl *ctl)
 static int run_defrag(struct cli *cli)
 {
     if (*cli_string(cli, "data-dir") != '\0')
-        return cli_fail(cli, CLI_EXIT_ERROR,
-                        "--data-dir works on files: use `cleatutl defrag --data-dir %s` instead",
-                        cli_string(cli, "data-dir"));
+        return offline_defrag(cli);
     struct ctl ctl;
     int code = ctl_open(cli, &ctl);
     if (code == CLI_EXIT_OK)
@@ -168,7 +167,9 @@ static int run_defrag(struct cli *cli)
 
 static const struct cli_flag defrag_flags[] = {
     {.name = "cluster", .kind = CLI_BOOL, .help = "all members of the cluster, as it lists them"},
-    {.name = "data-dir", .kind = CLI_STRING, .help = "no longer here: see cleatutl defrag"},
+    {.name = "data-dir",
+     .kind = CLI_STRING,
+     .help = "deprecated, see cleatutl defrag: of a member that is stopped"},
     {0},
 };
 
