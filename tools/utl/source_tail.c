@@ -66,7 +66,8 @@ static enum status follow(void *context, const struct raft_entry *entry)
     struct member_change decoded;
     if (entry->index <= s->mark.index)
         return ST_OK;
-    if (entry->index > s->committed && !is_lone_voter(&tail->conf_state, s->member_id))
+    if (entry->index > s->committed && !s->options.whole_log &&
+        !is_lone_voter(&tail->conf_state, s->member_id))
         return ST_EXISTS; /* nobody knows without asking the others */
     s->committed = max_u64(s->committed, entry->index);
     if (entry->type != RAFT_ENTRY_CONF_CHANGE ||
