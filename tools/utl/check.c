@@ -170,7 +170,11 @@ static void tell_replay(struct utl_report *report, const struct utl_source *sour
 {
     struct utl_check *check = utl_report_add(report, "the log's tail over the store");
     check->count = source->applied - source->mark.index;
-    if (source->apply_text.len > 0)
+    check->skipped = source->apply_status == ST_UNSUPPORTED;
+    if (check->skipped)
+        utl_check_remark(check, "%.*s", (int)source->apply_text.len,
+                         (const char *)source->apply_text.data);
+    else if (source->apply_text.len > 0)
         utl_check_fault(check, "%.*s", (int)source->apply_text.len,
                         (const char *)source->apply_text.data);
     else

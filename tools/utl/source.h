@@ -48,10 +48,11 @@ struct utl_source {
     enum status log_verdict;     /* ST_CORRUPT: only what comes before the damage can be read */
     bool torn_tail;
     raft_index damage_first, damage_last;
-    struct buf log_text;   /* about damage or a torn tail; "" when all is well */
-    raft_index committed;  /* up to where the log is known to be committed */
-    raft_index applied;    /* up to where it is applied here */
-    struct buf apply_text; /* why that is not all; "" when it is */
+    struct buf log_text;      /* about damage or a torn tail; "" when all is well */
+    raft_index committed;     /* up to where the log is known to be committed */
+    raft_index applied;       /* up to where it is applied here */
+    struct buf apply_text;    /* why that is not all; "" when it is */
+    enum status apply_status; /* ST_UNSUPPORTED: what follows is not damaged, but unknown here */
 
     struct disk *disk;
     struct lock *lock;

@@ -130,6 +130,7 @@ enum status utl_source_apply_tail(struct utl_source *s)
         return st;
     if (st == ST_OK && s->applied == s->committed)
         return ST_OK;
+    s->apply_status = st == ST_OK || st == ST_NOT_FOUND ? ST_CORRUPT : st;
     const char *problem = machine_problem(s->machine);
     if (st == ST_OK || st == ST_NOT_FOUND)
         problem = "the log does not hold it";

@@ -1,0 +1,231 @@
+#!/usr/bin/env python3
+"""cleatutl shows what is in snapshots and data directories, etcd's and Cleat's: the same that the server answered, at
+every revision that is kept. It changes nothing, needs no server, and reads large files in little memory."""
+import base64
+import hashlib
+import json
+import os
+import subprocess
+
+import lib
+import utl_make
+
+KEYS = 1000000 if lib.FULL else 3000
+RSS_KIB_MAX = 128 << 10  # while keys are listed, however many there are
+LIBRARY_FILES = ("-lock", "-shm")  # of LMDB and SQLite, for readers of a running member
+
+
+def state_of(path):
+    """A hash of every file below path, or of the file, but those that libraries keep for their readers."""
+    found = {}
+    for folder, _, names in os.walk(path) if os.path.isdir(path) else [(os.path.dirname(path), [], [os.path.basename(path)])]:
+        for name in names:
+            if not name.endswith(LIBRARY_FILES):
+                with open(os.path.join(folder, name), "rb") as file:
+                    found[os.path.join(folder, name)] = hashlib.sha256(file.read()).hexdigest()
+    return found
+
+
+class Look:
+    """Calls cleatutl, and compares with what a server answered."""
+
+    def __init__(self, checks, tools):
+        self.checks = checks
+        self.tools = tools
+
+    def json(self, *words):
+        return json.loads(self.tools.utl("-w", "json", *words).stdout)
+
+    def keys(self, source, *flags):
+        """As etcd's own JSON has them, without the values."""
+        return [{"key": row["key"], "create_revision": row["create_revision"], "mod_revision": row["mod_revision"],
+                 "version": row["version"], "lease": row["lease"]}
+                for row in self.json("inspect", "keys", source, *flags)]
+
+    def like(self, source, want, what):
+        """want: of answers()."""
+        checks = self.checks
+        checks.equal(self.keys(source), want["keys"], f"{what}: keys")
+        for revision, keys in want["past"].items():
+            checks.equal(self.keys(source, "--rev", str(revision)), keys, f"{what}: keys at revision {revision}")
+        got = self.json("hashkv", source)
+        checks.equal((got["hash"], got["hashRevision"], got["compactRevision"]),
+                     (want["hash"], want["revision"], want["compacted"]), f"{what}: HashKV")
+        leases = {row["ID"]: (row["TTL"], row["keys"]) for row in self.json("inspect", "leases", source)}
+        checks.equal(leases, want["leases"], f"{what}: leases")
+        auth = {(row["what"], base64.b64decode(row["name"]).decode()): row["details"]
+                for row in self.json("inspect", "auth", source)}
+        checks.equal({name for what_it_is, name in auth if what_it_is == "user"}, want["users"], f"{what}: users")
+        checks.equal({name for what_it_is, name in auth if what_it_is == "role"}, want["roles"], f"{what}: roles")
+        alarms = sorted((row["memberID"], row["alarm"]) for row in self.json("inspect", "alarms", source))
+        checks.equal(alarms, want["alarms"], f"{what}: alarms")
+        for key, value in want["values"].items():
+            done = subprocess.run([self.tools.args.cleatutl, "inspect", "get", source, key, "--raw"], capture_output=True,
+                                  check=False, timeout=60)
+            checks.equal(done.stdout, value, f"{what}: value of {key}")
+
+
+def answers(tools, server, with_all):
+    """What a server says of all that is compared; with_all: leases, users and alarms too."""
+    def ask(*words):
+        return json.loads(tools.etcdctl(server, *words, "-w", "json"))
+
+    def plain(answer):
+        return [{"key": kv["key"], "create_revision": kv["create_revision"], "mod_revision": kv["mod_revision"],
+                 "version": kv["version"], "lease": kv.get("lease", 0)} for kv in answer.get("kvs", [])]
+
+    everything = ask("get", "", "--prefix")
+    hashed = ask("endpoint", "hashkv")[0]["HashKV"]
+    revision = everything["header"]["revision"]
+    compacted = hashed.get("compact_revision", -1)
+    want = {"keys": plain(everything), "revision": revision, "hash": hashed["hash"], "compacted": compacted,
+            "past": {}, "leases": {}, "users": set(), "roles": set(), "alarms": [], "values": {}}
+    for past in sorted({max(compacted, 1) + (revision - max(compacted, 1)) * i // 4 for i in range(5)}):
+        want["past"][past] = plain(ask("get", "", "--prefix", "--keys-only", f"--rev={past}"))
+    for kv in everything.get("kvs", [])[::max(1, len(everything["kvs"]) // 10)]:
+        want["values"][base64.b64decode(kv["key"]).decode()] = base64.b64decode(kv.get("value", ""))
+    if with_all:
+        for lease in ask("lease", "list").get("leases", []):
+            answer = ask("lease", "timetolive", "--keys", f"{lease['id']:x}")
+            want["leases"][lease["id"]] = (answer["granted-ttl"], len(answer.get("keys") or []))
+        want["users"] = set(tools.etcdctl(server, "user", "list").split())
+        want["roles"] = set(tools.etcdctl(server, "role", "list").split())
+        want["alarms"] = sorted((alarm["memberID"], {1: "NOSPACE", 2: "CORRUPT"}[alarm["alarm"]])
+                                for alarm in ask("alarm", "list").get("alarms", []))
+    return want
+
+
+def etcds(checks, tools, look, top):
+    """A snapshot of etcd's and its directory, stopped and killed. Gives the snapshot's path."""
+    server = lib.Server(tools.args.etcd, f"{top}/etcd").start()
+    utl_make.fill(server, min(KEYS, 3000), seed=1)
+    snapshot = f"{top}/etcd.db"
+    tools.etcdctl(server, "snapshot", "save", snapshot)
+    want = answers(tools, server, with_all=True)
+    before = state_of(snapshot)
+    look.like(snapshot, want, "snapshot")
+    offline = tools.args.etcdutl or tools.args.etcdctl
+    for form in ("simple", "table", "json"):
+        ours = tools.utl("-w", form, "snapshot", "status", snapshot).stdout
+        checks.equal(ours, tools.run([offline, "-w", form, "snapshot", "status", snapshot]).stdout, f"status, {form}")
+    verified = tools.utl("snapshot", "verify", snapshot)
+    checks.check("damaged" not in verified.stdout, f"verify: {verified.stdout}")
+    checks.equal(state_of(snapshot), before, "snapshot: changed")
+    busy = tools.utl("inspect", "keys", server.data_dir, ok=False)
+    checks.check(busy.returncode == 1 and "running etcd" in busy.stderr, f"a running etcd's: {busy.stderr}")
+    for how in ("killed", "stopped"):
+        server.kill() if how == "killed" else server.stop()
+        before = state_of(server.data_dir)
+        look.like(server.data_dir, want, f"etcd, {how}")
+        checked = tools.utl("check", "--data-dir", server.data_dir, ok=False)
+        checks.check(checked.returncode == 0 and "damaged" not in checked.stdout, f"check of etcd's, {how}: {checked.stdout}")
+        entries = look.json("inspect", "log", server.data_dir)
+        checks.check(len(entries) > 10 and any(row["request"].startswith("compact at ") for row in entries),
+                     f"etcd, {how}: {len(entries)} entries")
+        checks.equal(state_of(server.data_dir), before, f"etcd, {how}: changed")
+        if how == "killed":
+            tools.serve(server)
+            tools.etcdctl(server, "get", "none")
+    return snapshot
+
+
+def cleats(checks, tools, look, top):
+    """A directory of Cleat's: beside its member, after a kill, after a stop."""
+    for backend in ("lmdb", "sqlite"):
+        server = lib.Server(tools.args.cleat, f"{top}/cleat-{backend}", flags=[f"--backend={backend}"]).start()
+        for number in range(300):
+            tools.etcdctl(server, "put", f"/registry/pods/ns{number % 3}/p{number % 40}", f"value {number}")
+            if number == 150:
+                tools.etcdctl(server, "compact", "100")
+                tools.etcdctl(server, "del", "/registry/pods/ns1/", "--prefix")
+        want = answers(tools, server, with_all=False)
+        for how in ("running", "killed", "stopped"):
+            if how == "killed":
+                server.kill()
+            elif how == "stopped":
+                server.start()
+                server.stop()
+            before = state_of(server.data_dir)
+            look.like(server.data_dir, want, f"{backend}, {how}")
+            checked = tools.utl("check", "--data-dir", server.data_dir, ok=False)
+            checks.check(checked.returncode == 0 and "damaged" not in checked.stdout, f"{backend}, {how}: {checked.stdout}")
+            space = look.json("inspect", "space", server.data_dir, "--depth", "3")
+            checks.equal(sum(row["keys"] for row in space), len(want["keys"]), f"{backend}, {how}: keys in space")
+            if how != "running":
+                checks.equal(state_of(server.data_dir), before, f"{backend}, {how}: changed")
+
+
+def kubernetes(checks, tools, top):
+    """Objects of both forms are recognised."""
+    server = lib.Server(tools.args.cleat, f"{top}/kube").start()
+    meta = b"\x0a\x03web" + b"\x1a\x02ns" + b"\x5a\x08\x0a\x03app\x12\x01x"
+    raw = b"\x0a" + bytes([len(meta)]) + meta
+    pod = b"k8s\0" + b"\x0a\x09\x0a\x02v1\x12\x03Pod" + b"\x12" + bytes([len(raw)]) + raw
+    subprocess.run([tools.args.etcdctl, "--endpoints", server.endpoint, "put", "/registry/pods/ns/web"], input=pod,
+                   env=dict(os.environ, ETCDCTL_API="3"), check=True, stdout=subprocess.DEVNULL, timeout=30)
+    tools.etcdctl(server, "put", "/registry/example.org/things/ns/one",
+                  '{"apiVersion":"example.org/v1","kind":"Thing","metadata":{"name":"one","labels":{"a":"b"}}}')
+    server.stop()
+    shown = tools.utl("inspect", "get", server.data_dir, "/registry/pods/ns/web").stdout
+    checks.check('kind: "Pod"' in shown and '"app": "x"' in shown and 'namespace: "ns"' in shown, f"a pod: {shown}")
+    shown = tools.utl("inspect", "get", server.data_dir, "/registry/example.org/things/ns/one").stdout
+    checks.check('kind: "Thing"' in shown and '"a": "b"' in shown, f"a thing: {shown}")
+
+
+def refusals(checks, tools, snapshot, top):
+    """What is no source of ours is told from one, by name."""
+    os.mkdir(f"{top}/empty")
+    with open(f"{top}/junk", "wb") as file:
+        file.write(b"junk" * 5000)
+    with open(snapshot, "rb") as whole, open(f"{top}/cut.db", "wb") as file:
+        file.write(whole.read()[:-5000])
+    for path, word in ((f"{top}/empty", "no data"), (f"{top}/junk", "foreign or damaged"),
+                       (f"{top}/nothing", "No such file"), (f"{top}/cut.db", "cut off"),
+                       (f"{top}/cleat-lmdb/member/store/0000000000000000.lmdb", "foreign or damaged")):
+        for words in (("inspect", "keys", path), ("hashkv", path)):
+            done = tools.utl(*words, ok=False)
+            checks.check(done.returncode == 1 and word in done.stderr and path in done.stderr and not done.stdout,
+                         f"{' '.join(words)}: {done.returncode}, {done.stderr}")
+    for words, code in ((("inspect", "keys"), 128), (("inspect", "get", snapshot), 128), (("snapshot", "verify"), 128),
+                        (("-w", "protobuf", "inspect", "keys", snapshot), 4), (("check",), 1)):
+        done = tools.utl(*words, ok=False)
+        checks.equal(done.returncode, code, f"{' '.join(words)}: {done.stderr}")
+
+
+def memory(checks, tools, top):
+    """Peak memory while keys are listed, from a file with many of them."""
+    server = lib.Server(tools.args.etcd, f"{top}/large", flags=["--quota-backend-bytes=8000000000"]).start()
+    for first in range(0, KEYS, 100):
+        utl_make.call(server, "kv/txn", success=[
+            {"requestPut": {"key": utl_make.b64(b"/registry/things/a-namespace/a-name-of-some-length-%09d" % (i * 7919 % KEYS)),
+                            "value": utl_make.b64(b"%0100d" % i)}} for i in range(first, first + 100)])
+    path = f"{top}/large.db"
+    tools.run([tools.args.etcdctl, "--endpoints", server.endpoint, "--command-timeout=600s", "snapshot", "save", path])
+    server.kill()
+    for words in (("keys",), ("space",)):
+        process = subprocess.Popen([tools.args.cleatutl, "inspect", *words, path], stdout=subprocess.PIPE)
+        lines = sum(1 for _ in process.stdout)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        checks.equal(process.returncode, 0, f"{words[0]} of {KEYS} keys")
+        checks.check(words[0] == "space" or lines == KEYS, f"{lines} lines of {KEYS} keys")
+        checks.check(usage.ru_maxrss < RSS_KIB_MAX, f"{words[0]} of {KEYS} keys took {usage.ru_maxrss} KiB")
+
+
+def main():
+    parser = lib.arguments(__doc__, cleat="build/release/server/cleat", cleatutl="build/release/tools/utl/cleatutl",
+                           etcd="etcd", etcdctl="etcdctl", etcdutl="")
+    args = parser.parse_args()
+    args.etcd, args.etcdctl = lib.need_program(args.etcd), lib.need_program(args.etcdctl)
+    checks, tools, top = lib.Checks(), utl_make.Tools(args), lib.temp_dir("utl-look")
+    look = Look(checks, tools)
+    snapshot = etcds(checks, tools, look, top)
+    cleats(checks, tools, look, top)
+    kubernetes(checks, tools, top)
+    refusals(checks, tools, snapshot, top)
+    memory(checks, tools, top)
+    checks.done()
+
+
+if __name__ == "__main__":
+    main()
