@@ -315,6 +315,13 @@ EXPORT int rename(const char *from, const char *to)
     return (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
 }
 
+EXPORT int renameat2(int from_dir, const char *from, int to_dir, const char *to, unsigned flags)
+{
+    if (change_name(to) != 0)
+        return -1;
+    return (int)syscall(SYS_renameat2, from_dir, from, to_dir, to, flags);
+}
+
 EXPORT int unlink(const char *path)
 {
     if (change_name(path) != 0)

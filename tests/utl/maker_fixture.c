@@ -15,6 +15,7 @@
 #include <time.h>
 
 #define KEYS 5
+#define TAIL_MAX 16U
 #define VALUE "a value"
 
 static uint64_t read_clock(void *context)
@@ -186,6 +187,16 @@ static enum status set_members(struct maker *maker)
 enum status fixture_make(const struct maker_options *options, struct disk_file *db, uint64_t raise,
                          struct buf *why)
 {
+    return fixture_make_tail(options, db, raise, /* tail= */ 0, why);
+}
+
+enum status fixture_make_tail(const struct maker_options *options, struct disk_file *db,
+                              uint64_t raise, uint32_t tail, struct buf *why)
+{
+    struct raft_entry entries[TAIL_MAX];
+    CHECK(tail <= TAIL_MAX);
+    for (uint32_t i = 0; i < tail; i++)
+        entries[i] = (struct raft_entry){.term = 1, .index = 3 + i};
     struct maker *maker;
     enum status st = maker_begin(options, why, &maker);
     if (st != ST_OK)
@@ -200,7 +211,9 @@ enum status fixture_make(const struct maker_options *options, struct disk_file *
         .snapshot = {.last = {.index = 2, .term = 1},
                      .conf_state = {.voters = {FIXTURE_MEMBER_ID, FIXTURE_OTHER_ID},
                                     .voters_count = 2}},
-        .hard_state = {.term = 1, .vote = FIXTURE_MEMBER_ID, .commit = 2}};
+        .hard_state = {.term = 1, .vote = FIXTURE_MEMBER_ID, .commit = 2},
+        .entries = entries,
+        .entries_count = tail};
     if (st == ST_OK)
         st = maker_finish(maker, &log);
     maker_close(maker);
@@ -209,8 +222,8 @@ enum status fixture_make(const struct maker_options *options, struct disk_file *
 
 /* ---- what a start finds ---- */
 
-static void expect_log(const struct maker_options *options, const struct datadir *d,
-                       const struct store_mark *mark)
+static uint64_t expect_log(const struct maker_options *options, const struct datadir *d,
+                           const struct store_mark *mark)
 {
     char why[512];
     struct disk *disk;
@@ -232,7 +245,7 @@ static void expect_log(const struct maker_options *options, const struct datadir
     CHECK(st == ST_OK);
     CHECK(!report.torn_tail);
     CHECK(recovered.snapshot.last.index == 2 && recovered.snapshot.last.term == 1);
-    CHECK(recovered.last_index == 2 && recovered.hard_state.commit == 2);
+    CHECK(recovered.last_index >= 2 && recovered.hard_state.commit == 2);
     CHECK(recovered.hard_state.term == 1 && recovered.hard_state.vote == FIXTURE_MEMBER_ID);
     struct loops_start start;
     CHECK(!loops_start_is_behind(&recovered, mark));
@@ -241,6 +254,7 @@ static void expect_log(const struct maker_options *options, const struct datadir
     loops_start_deinit(&start);
     wal_close(wal);
     disk_free(disk);
+    return recovered.last_index;
 }
 
 static void expect_members(struct store *store, struct mvcc *mvcc)
@@ -276,7 +290,7 @@ static void expect_keys(struct mvcc *mvcc, uint64_t raise)
     CHECK(result.count == KEYS);
 }
 
-void fixture_expect_member(const struct maker_options *options, uint64_t raise)
+uint64_t fixture_expect_member(const struct maker_options *options, uint64_t raise)
 {
     struct datadir d;
     char why[512], path[PATH_MAX];
@@ -300,7 +314,7 @@ void fixture_expect_member(const struct maker_options *options, uint64_t raise)
     CHECK(store_open(&store_options, &store) == ST_OK);
     struct store_mark mark = store_opened_at(store);
     CHECK(mark.index == 2 && mark.term == 1);
-    expect_log(options, &d, &mark);
+    uint64_t last_index = expect_log(options, &d, &mark);
     struct mvcc_options mvcc_options = {
         .store = store, .lock = lock, .life_id = d.format.life_id, .readers_count = 1};
     struct mvcc *mvcc;
@@ -311,4 +325,5 @@ void fixture_expect_member(const struct maker_options *options, uint64_t raise)
     store_close(store);
     lock_free(lock);
     datadir_close(&d);
+    return last_index;
 }

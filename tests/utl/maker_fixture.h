@@ -38,9 +38,13 @@ void fixture_close_db(struct disk_file *file);
 /* What every test makes: two members, one of them this one. */
 struct maker_options fixture_options(const char *data_dir, const char *wal_dir,
                                      const char *backend);
+/* tail: empty entries that the log holds behind the store. */
+enum status fixture_make_tail(const struct maker_options *options, struct disk_file *db,
+                              uint64_t raise, uint32_t tail, struct buf *why);
 enum status fixture_make(const struct maker_options *options, struct disk_file *db, uint64_t raise,
                          struct buf *why);
 
-/* Opens data_dir as a start does and checks everything that fixture_make() put there. */
-void fixture_expect_member(const struct maker_options *options, uint64_t raise);
+/* Opens data_dir as a start does and checks everything that was put there; gives the log's last
+ * entry. */
+uint64_t fixture_expect_member(const struct maker_options *options, uint64_t raise);
 #endif

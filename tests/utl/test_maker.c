@@ -52,7 +52,7 @@ static void expect_made(const struct maker_options *options, uint64_t raise)
     enum status st = fixture_make(options, db, raise, &why);
     if (st != ST_OK)
         fail_msg("%.*s", (int)why.len, (const char *)why.data);
-    fixture_expect_member(options, raise);
+    assert_int_equal(fixture_expect_member(options, raise), 2);
 }
 
 static void test_maker_makes_a_member_of_a_db_file(void **state)
