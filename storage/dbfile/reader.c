@@ -273,6 +273,11 @@ static enum status compare_digest(const struct dbfile_pages *pages, uint64_t siz
     return st;
 }
 
+bool dbfile_size_has_digest(uint64_t size_bytes)
+{
+    return size_bytes % SECTOR_BYTES == SHA256_BYTES;
+}
+
 enum status dbfile_check_digest(struct disk_file *file, struct buf *why)
 {
     const struct dbfile_pages pages = {.file = file, .why = why};
@@ -280,7 +285,7 @@ enum status dbfile_check_digest(struct disk_file *file, struct buf *why)
     enum status st = disk_size(file, &size);
     if (st != ST_OK)
         return st;
-    if (size % SECTOR_BYTES != SHA256_BYTES)
+    if (!dbfile_size_has_digest(size))
         return ST_NOT_FOUND;
     struct sha256 *digest;
     uint8_t *room = malloc(DIGEST_READ_BYTES);

@@ -50,8 +50,10 @@ struct dbfile_info {
 };
 struct dbfile_info dbfile_reader_info(const struct dbfile_reader *reader);
 
-/* Compares the SHA-256 that a snapshot file carries behind its pages. ST_NOT_FOUND: it has none,
- * going by its size as etcdutl does. Reads the whole file. Errors: ST_CORRUPT (it differs; *why
+/* Whether a file of this size ends in a digest: etcdutl goes by that alone. */
+bool dbfile_size_has_digest(uint64_t size_bytes);
+/* Compares the SHA-256 that a snapshot file carries behind its pages. ST_NOT_FOUND: it has none.
+ * Reads the whole file. Errors: ST_CORRUPT (it differs; *why
  * says so), ST_NO_MEMORY, ST_UNSUPPORTED, ST_IO. */
 CHECKED enum status dbfile_check_digest(struct disk_file *file, struct buf *why);
 #endif

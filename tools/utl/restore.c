@@ -2,6 +2,7 @@
 #include "storage/dbfile/reader.h"
 #include "tools/utl/commands.h"
 #include "tools/utl/console.h"
+#include "tools/utl/digest_check.h"
 #include "tools/utl/founding.h"
 #include "tools/utl/maker.h"
 #include "tools/utl/progress.h"
@@ -22,6 +23,7 @@ struct restore {
     struct disk *disk;
     struct disk_file *file;
     uint64_t raise;
+    bool with_digest; /* which must be right */
     struct buf why;
 };
 
@@ -54,19 +56,17 @@ static enum status open_file(struct restore *r)
     return st;
 }
 
-static enum status check_digest(struct restore *r)
+static enum status check_has_digest(struct restore *r)
 {
-    if (cli_bool(r->cli, "skip-hash-check"))
-        return ST_OK;
-    enum status st = dbfile_check_digest(r->file, &r->why);
-    if (st != ST_NOT_FOUND)
+    uint64_t size;
+    enum status st = disk_size(r->file, &size);
+    if (st != ST_OK || !r->with_digest || dbfile_size_has_digest(size))
         return st;
     buf_reset(&r->why);
-    enum status said = buf_printf(&r->why, "snapshot missing hash but --skip-hash-check=false");
-    (void)said;
-    return ST_INVALID;
+    return utl_fail(&r->why, ST_INVALID, "snapshot missing hash but --skip-hash-check=false");
 }
 
+/* What can be told at once. */
 static enum status check_file(struct restore *r)
 {
     struct dbfile_reader *reader;
@@ -77,10 +77,34 @@ static enum status check_file(struct restore *r)
         return st;
     progress_begin(&r->progress, utl_clock(), "restoring", dbfile_reader_info(reader).size_bytes);
     dbfile_reader_close(reader);
-    st = check_digest(r);
+    st = check_has_digest(r);
     if (st == ST_OK)
         buf_reset(&r->why);
     return st;
+}
+
+/* The digest's verdict comes before any other: what fails in a damaged file is damage. */
+static enum status end_digest(struct restore *r, struct digest_check *check, enum status st)
+{
+    struct buf why;
+    buf_init(&why, UTL_WHY_BYTES_MAX);
+    enum status digest = digest_check_end(check, &why);
+    if (digest != ST_OK) {
+        buf_reset(&r->why);
+        st = utl_fail(&r->why, digest, "'%s': %.*s", r->path, (int)why.len, (const char *)why.data);
+    }
+    buf_deinit(&why);
+    return st;
+}
+
+static enum status load(struct restore *r, struct maker *maker)
+{
+    struct digest_check check;
+    enum status st = r->with_digest ? digest_check_begin(&check, r->path) : ST_OK;
+    if (st == ST_OK)
+        st = maker_load(maker, r->file);
+    progress_end(&r->progress);
+    return r->with_digest ? end_digest(r, &check, st) : st;
 }
 
 static enum status make(struct restore *r)
@@ -89,12 +113,21 @@ static enum status make(struct restore *r)
     enum status st = maker_begin(&r->maker, &r->why, &maker);
     if (st != ST_OK)
         return st;
-    st = maker_load(maker, r->file);
-    progress_end(&r->progress);
+    st = load(r, maker);
     if (st == ST_OK)
         st = founding_finish(&r->founding, maker, r->raise);
     maker_close(maker);
     return st;
+}
+
+/* --dry-run: the digest, where there is one. */
+static enum status only_check(struct restore *r)
+{
+    struct digest_check check;
+    if (!r->with_digest)
+        return ST_OK;
+    enum status st = digest_check_begin(&check, r->path);
+    return end_digest(r, &check, st);
 }
 
 static enum status restore(struct restore *r)
@@ -113,11 +146,10 @@ static enum status restore(struct restore *r)
     st = open_file(r);
     if (st == ST_OK)
         st = check_file(r);
-    if (st == ST_OK && is_real) {
-        st = make(r);
-        if (st == ST_OK)
-            tell(r, "restored snapshot");
-    }
+    if (st == ST_OK)
+        st = is_real ? make(r) : only_check(r);
+    if (st == ST_OK && is_real)
+        tell(r, "restored snapshot");
     return st;
 }
 
@@ -127,6 +159,7 @@ static int run(struct cli *cli)
     if (r.path == NULL)
         return CLI_EXIT_BAD_ARGUMENTS;
     r.raise = cli_uint(cli, "bump-revision");
+    r.with_digest = !cli_bool(cli, "skip-hash-check");
     if ((r.raise > 0) != cli_bool(cli, "mark-compacted"))
         return cli_fail(cli, CLI_EXIT_BAD_ARGUMENTS,
                         "--mark-compacted required if --revision-bump > 0");
