@@ -275,6 +275,34 @@ def check_snapshot(tools, server, top):
         tools.checks.check(file.read() == saved, "a failed save leaves the snapshot before it alone")
 
 
+def check_checks(tools, server):
+    here = ["--endpoints", server.endpoint]
+    scale = tools.run(*here, "check", "datascale", "--auto-compact")
+    tools.checks.check(re.fullmatch(
+        rb"Start data scale check for work load \[10000 key-value pairs, 1024 bytes per key-value, 50 concurrent "
+        rb"clients\]\.\n(\r *\d+ / 10000 .*)+\nCompacting with revision (\d+)\nCompacted with revision \2\n"
+        rb"PASS: Approximate system memory used : -?\d+\.\d\d MB\.\n", scale.stdout),
+        f"check datascale: {scale.returncode}, {scale.stdout[-300:]!r}, {scale.stderr!r}")
+    tools.checks.equal(tools.run(*here, "get", "/etcdctl-check", "--prefix").stdout, b"", "what the check left")
+    for check in ("perf", "datascale"):
+        tools.ends(here + ["check", check, "--load", "x"], 4, out=b"", err=b"Error: unknown load option x\n")
+    tools.run(*here, "put", "/etcdctl-check-perf/x", "1")
+    tools.ends(here + ["check", "perf"], 3, out=b"",
+               err=b'Error: prefix "/etcdctl-check-perf/" has keys. '
+               b"Delete with 'etcdctl del --prefix /etcdctl-check-perf/' first\n")
+    tools.run(*here, "del", "/etcdctl-check-perf/x")
+    if lib.FULL:
+        done = re.compile(rb"( *\d+ / 60 .*)+\n(PASS: .*\n){3}PASS\n")
+        tools.checks.check(done.search(tools.run(*here, "check", "perf", timeout=120).stdout), "check perf passes")
+    perf = Lasting(tools, *here, "check", "perf")
+    lib.wait_until(lambda: b"/etcdctl-check-perf/" in
+                   tools.run(*here, "get", "/etcdctl-check-perf/", "--prefix", "--limit", "1").stdout, 10, "puts of perf")
+    perf.process.send_signal(signal.SIGINT)
+    out, _ = perf.process.communicate(timeout=15)
+    tools.checks.check(b"writes/s\n" in out, f"check perf, interrupted, tells what it has: {out[-200:]!r}")
+    tools.checks.equal(tools.run(*here, "get", "/etcdctl-check", "--prefix").stdout, b"", "what the check left")
+
+
 def check_endpoints(tools, server):
     here = ["--endpoints", server.endpoint]
     gone = "127.0.0.1:1"
@@ -309,6 +337,7 @@ def run_all(tools, server):
     top = os.path.dirname(server.data_dir)
     check_endpoints(tools, server)
     check_snapshot(tools, server, top)
+    check_checks(tools, server)
     # Until cleat has leases and watches only etcd is asked for them.
     if b"not served" not in tools.run("--endpoints", server.endpoint, "lease", "grant", "1").stderr:
         for check in (check_watch, check_interactive_watch, check_keep_alive, check_lock, check_elect,

@@ -2,6 +2,7 @@
 #include "tools/print/json.h"
 #include "tools/print/log_line.h"
 #include "tools/print/message.h"
+#include "tools/print/progress.h"
 #include "tools/print/table.h"
 #include "tools/print/text.h"
 
@@ -224,6 +225,32 @@ static void test_print_log_line_is_in_etcds_shape(void **state)
     free(captured_text);
 }
 
+#define SECOND UINT64_C(1000000000)
+
+static void test_print_progress_draws_five_times_a_second(void **state)
+{
+    (void)state;
+    struct print_progress progress;
+    print_progress_begin(&progress, capture_begin(), 200, 0);
+    progress.width = 40; /* the first drawing was as wide as whatever terminal there is */
+    fflush(captured_file);
+    size_t begun = captured_size;
+    print_progress_turn(&progress, 10, SECOND / 10); /* too early */
+    print_progress_turn(&progress, 50, SECOND);
+    print_progress_turn(&progress, 50, 2 * SECOND);
+    print_progress_turn(&progress, 199, 3 * SECOND);
+    progress.width = 0;
+    print_progress_turn(&progress, 199, 4 * SECOND);
+    print_progress_end(&progress, 200, 61 * SECOND);
+    fclose(captured_file);
+    assert_string_equal(captured_text + begun, "\r 50 / 200 Booom         !  25.00% 00m03s"
+                                               "\r 50 / 200 Booom         !  25.00% 00m02s"
+                                               "\r 199 / 200 Booooooooooooooooooo!  99.50%"
+                                               "\r 199 / 200   99.50%"
+                                               "\r 200 / 200  100.00% 1m1s\n");
+    free(captured_text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -237,6 +264,7 @@ int main(void)
         cmocka_unit_test(test_print_message_shows_enums_and_strings),
         cmocka_unit_test(test_print_table_centres_headers_and_aligns_cells_right),
         cmocka_unit_test(test_print_log_line_is_in_etcds_shape),
+        cmocka_unit_test(test_print_progress_draws_five_times_a_second),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -321,6 +321,17 @@ enum status caller_call(struct caller *caller, const struct client_request *requ
     return ST_OK;
 }
 
+enum status caller_start(struct caller *caller, const struct client_request *request,
+                         client_done_fn done, void *context)
+{
+    struct client_request sent = *request;
+    struct client_metadata metadata[CLIENT_METADATA_MAX];
+    add_token(caller, &sent, metadata);
+    if (!client_is_connected(caller->client, sent.connection))
+        sent.connection += caller->preferred - sent.connection % caller->endpoints_count;
+    return client_start(caller->client, &sent, done, context);
+}
+
 enum status caller_stream(struct caller *caller, const struct client_request *request,
                           uint64_t connect_timeout_ms, const struct client_stream_events *events,
                           struct arena *arena, struct client_reply *reply_out,
@@ -378,14 +389,14 @@ enum status caller_open(const struct caller_options *options, struct arena *aren
     if (caller == NULL)
         return ST_NO_MEMORY;
     struct client_options client_options = options->client;
-    client_options.connections_per_endpoint = 1;
     client_options.wait_for_ready = false;
     rng_seed(&caller->rng, now_ns());
     enum status st = copy_options(caller, options);
     if (st == ST_OK)
         st = client_open(&client_options, &caller->client);
     if (st == ST_OK) {
-        caller->endpoints_count = client_connections_count(caller->client);
+        caller->endpoints_count = client_connections_count(caller->client) /
+                                  max_u32(client_options.connections_per_endpoint, 1);
         if (caller->user != NULL)
             st = fetch_token(caller, deadline_after(caller->dial_timeout_ms), arena, reply_out);
     }

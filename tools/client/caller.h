@@ -28,7 +28,8 @@ struct caller_failure {
 };
 
 struct caller_options {
-    struct client_options client; /* one connection per endpoint; wait_for_ready is not used */
+    struct client_options client; /* wait_for_ready is not used; connections beyond the first of an
+                                     endpoint are caller_start()'s */
     const char *user, *password;  /* copied; NULL or "": nobody */
     uint64_t dial_timeout_ms;     /* how long caller_open() may take to authenticate; 0: for ever */
     /* Told of every attempt that failed; may be NULL. */
@@ -48,6 +49,11 @@ void caller_close(struct caller *caller); /* NULL is fine */
 /* One call, waited for. request->connection and metadata of the key "token" are not used. */
 CHECKED enum status caller_call(struct caller *caller, const struct client_request *request,
                                 struct arena *arena, struct client_reply *out);
+
+/* Starts a call, as client_start(), with the user's token, and repeats nothing. request->connection
+ * picks one of client_connections_count(); where that one's endpoint cannot be reached, another. */
+CHECKED enum status caller_start(struct caller *caller, const struct client_request *request,
+                                 client_done_fn done, void *context);
 
 /* Opens a stream on an endpoint that can be reached, waiting for one at most connect_timeout_ms;
  * 0: as long as request->timeout_ms says, which bounds the stream, waiting included. *reply_out

@@ -170,6 +170,7 @@ const char *ctl_connect(struct ctl *ctl, char *const *endpoints, uint32_t count,
     struct caller_options options = {
         .client = {.endpoints = joined(ctl, endpoints, count),
                    .tls = from->has_tls ? &from->tls : NULL,
+                   .connections_per_endpoint = ctl->connections_per_endpoint,
                    .keepalive_time_ms = (uint32_t)min_u64(from->keepalive_time_ms, INT32_MAX),
                    .keepalive_timeout_ms =
                        (uint32_t)min_u64(from->keepalive_timeout_ms, INT32_MAX)},

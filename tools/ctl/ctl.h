@@ -47,9 +47,10 @@ struct ctl_options {
 struct ctl {
     struct cli *cli;
     struct ctl_options options;
-    struct caller *caller;  /* owned; NULL until it is opened */
-    const char *logger;     /* in the log lines of failed calls */
-    const char *log_target; /* likewise; NULL: the caller's first endpoint */
+    struct caller *caller;             /* owned; NULL until it is opened */
+    const char *logger;                /* in the log lines of failed calls */
+    const char *log_target;            /* likewise; NULL: the caller's first endpoint */
+    uint32_t connections_per_endpoint; /* 0: one */
     enum ctl_writer writer;
     bool hex;
     bool value_only;     /* simple prints no keys */
@@ -168,7 +169,7 @@ CHECKED enum status ctl_ask_password(struct cli *cli, const char *prompt, const 
 extern const struct cli_command ctl_put_command, ctl_get_command, ctl_del_command,
     ctl_compaction_command;
 extern const struct cli_command ctl_endpoint_command, ctl_watch_command, ctl_lock_command,
-    ctl_elect_command, ctl_make_mirror_command;
+    ctl_elect_command, ctl_make_mirror_command, ctl_check_perf_command, ctl_check_datascale_command;
 extern const struct cli_command ctl_txn_command;
 extern const struct cli_command ctl_lease_grant_command, ctl_lease_revoke_command,
     ctl_lease_timetolive_command, ctl_lease_list_command, ctl_lease_keep_alive_command;

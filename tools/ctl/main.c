@@ -26,6 +26,7 @@ GROUP(member_members, &ctl_member_add_command, &ctl_member_remove_command,
       &ctl_member_update_command, &ctl_member_list_command, &ctl_member_promote_command);
 GROUP(snapshot_members, &ctl_snapshot_save_command, &ctl_snapshot_restore_command,
       &ctl_snapshot_status_command);
+GROUP(check_members, &ctl_check_perf_command, &ctl_check_datascale_command);
 GROUP(auth_members, &ctl_auth_enable_command, &ctl_auth_disable_command, &ctl_auth_status_command);
 GROUP(user_members, &ctl_user_add_command, &ctl_user_delete_command, &ctl_user_get_command,
       &ctl_user_list_command, &ctl_user_passwd_command, &ctl_user_grant_role_command,
@@ -61,6 +62,11 @@ static const struct cli_command role_command = {.name = "role",
                                                 .brief = "Roles, which users are granted",
                                                 .commands = role_members};
 
+static const struct cli_command check_command = {.name = "check",
+                                                 .usage = "<subcommand>",
+                                                 .brief = "What the cluster can do",
+                                                 .commands = check_members};
+
 /* clang-format off */
 /* In etcdctl's order, in which "Did you mean this?" names them. */
 static const struct cli_command *const commands[] = {
@@ -84,6 +90,7 @@ static const struct cli_command *const commands[] = {
     &auth_command,
     &user_command,
     &role_command,
+    &check_command,
     &cli_completion_command,
     &cli_help_command,
     NULL,
