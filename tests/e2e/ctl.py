@@ -6,7 +6,8 @@ With --cleat, what cleatctl prints of a cleat must be what it prints of an etcd.
 
 ctl.txt, line by line ("#": a comment):
     == name [cleat] [cluster] [option...]   new servers; three with "cluster", also a cleat with "cleat", more flags
-    $ command [-> NAME]      a command line; NAME is the first id that it prints, $NAME in later lines
+    $ command [-> NAME]      a command line; NAME is the first id that it prints, $NAME in later lines; $M1 is a member's,
+                             $FILE_AT the path of a file
     $* command               the same once for each writer
     $~ command               compares of its help what does not depend on the words chosen
     > line / >- line         standard input, with and without a line end; {1000} in either is as many times "x"
@@ -145,7 +146,8 @@ class Run:
     def __init__(self, program, servers):
         self.program = program
         self.servers = servers
-        self.names = {f"M{i + 1}": "" for i in range(len(servers))}
+        self.names = {f"M{i + 1}": "" for i in range(len(servers))}  # ids, and *_AT: where something is
+        self.names["FILE_AT"] = servers[0].data_dir + ".file"
 
     def start(self):
         for server in self.servers:
@@ -201,7 +203,9 @@ class Run:
         if is_help:
             return mask_help(text)
         for name, value in self.names.items():
-            if value and not name.endswith("_AT"):
+            if name.endswith("_AT"):
+                text = text.replace(value, f"<{name}>")
+            elif value:
                 text = text.replace(value, f"<{name}>").replace(str(int(value, 16)), f"<{name}>")
         for pattern, word in WORDS + (IDS if mask_ids else []):
             text = re.sub(pattern, word, text)

@@ -247,9 +247,23 @@ const char *ctl_error_text(struct ctl *ctl, const struct client_reply *reply)
     return caller_error_text(reply, &ctl->arena);
 }
 
+/* With no time at all nothing is sent, as by etcd's client. */
+static struct ctl_answer answer_too_late(struct ctl *ctl)
+{
+    const char *first = ctl->options.endpoints[0], *scheme_end = strstr(first, "://");
+    struct caller_failure failure = {
+        .target = scheme_end != NULL ? scheme_end + 3 : first,
+        .error = SLICE("rpc error: code = DeadlineExceeded desc = context deadline exceeded")};
+    log_failure(ctl, &failure);
+    return (struct ctl_answer){.error = "context deadline exceeded",
+                               .code = CLIENT_DEADLINE_EXCEEDED};
+}
+
 static struct ctl_answer call_by(struct ctl *ctl, struct caller *caller,
                                  const struct ctl_method *method, const ProtobufCMessage *request)
 {
+    if (!method->unlimited && ctl->timeout_ms == 0)
+        return answer_too_late(ctl);
     struct client_request call = {.method = method->path,
                                   .timeout_ms = method->unlimited ? 0 : ctl->timeout_ms};
     struct client_reply reply;

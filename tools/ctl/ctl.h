@@ -54,7 +54,7 @@ struct ctl {
     enum ctl_writer writer;
     bool hex;
     bool value_only;     /* simple prints no keys */
-    uint64_t timeout_ms; /* --command-timeout */
+    uint64_t timeout_ms; /* --command-timeout; 0: not a moment */
     struct arena arena;  /* of answers; a command with many of them resets it between */
 };
 
