@@ -203,9 +203,9 @@ class Run:
         if is_help:
             return mask_help(text)
         for name, value in self.names.items():
-            if name.endswith("_AT"):
-                text = text.replace(value, f"<{name}>")
-            elif value:
+            if name == "FILE_AT":
+                text = text.replace(value, "<file>")
+            elif value and not name.endswith("_AT"):
                 text = text.replace(value, f"<{name}>").replace(str(int(value, 16)), f"<{name}>")
         for pattern, word in WORDS + (IDS if mask_ids else []):
             text = re.sub(pattern, word, text)
