@@ -175,6 +175,7 @@ void mvcc_get_stat(struct mvcc *mvcc, struct mvcc_stat *out)
     out->index_bytes = stat.bytes;
     out->superseded_count = stat.superseded_count;
     out->loaded_revision = mvcc->loaded_revision;
+    out->trimmed_count = atomic_load_explicit(&mvcc->trimmed_count, memory_order_relaxed);
     out->puts_count = atomic_load_explicit(&mvcc->puts_count, memory_order_relaxed);
     out->put_bytes = atomic_load_explicit(&mvcc->put_bytes, memory_order_relaxed);
     out->deletes_count = atomic_load_explicit(&mvcc->deletes_count, memory_order_relaxed);

@@ -157,8 +157,9 @@ struct mvcc_stat {
     uint64_t superseded_count; /* revisions that a compaction at the current one could trim */
     /* Calls since open. */
     uint64_t ranges_count, puts_count, deletes_count;
-    uint64_t txns_count; /* transactions of more than one call */
-    uint64_t put_bytes;  /* of keys and values */
+    uint64_t txns_count;    /* transactions of more than one call */
+    uint64_t put_bytes;     /* of keys and values */
+    uint64_t trimmed_count; /* revisions that compactions scheduled for deletion, since open */
 };
 void mvcc_get_stat(struct mvcc *mvcc, struct mvcc_stat *out);
 

@@ -71,6 +71,8 @@ static enum status trim(struct mvcc *mvcc, int64_t at, bool *worked_out)
     if (allowed)
         index_trim_take(mvcc->index, &step);
     lock_release(mvcc->lock);
+    if (allowed)
+        mvcc_count(&mvcc->trimmed_count, step.dead_count);
     return allowed ? ST_OK : ST_BUSY;
 }
 

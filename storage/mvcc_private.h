@@ -44,7 +44,8 @@ struct mvcc {
     char *checkpoint_path; /* owned, or NULL */
     uint64_t life_id;
     uint32_t readers_count;
-    _Atomic uint64_t puts_count, deletes_count, txns_count, put_bytes; /* relaxed: figures */
+    /* Relaxed: figures. */
+    _Atomic uint64_t puts_count, deletes_count, txns_count, put_bytes, trimmed_count;
     uint64_t txn_calls;          /* apply's: of the transaction under way */
     int64_t loaded_revision;     /* from the checkpoint at open; 0: none was used */
     struct mvcc_reader *readers; /* readers_count, then apply's, then the checkpoint's */

@@ -228,11 +228,27 @@ static enum status apply_all(struct applier *a, uint32_t *budget)
     }
 }
 
+/* From when a compaction's deletions begin to be scheduled to when they are. */
+static void note_compaction(struct applier *a)
+{
+    const struct clock *clock = a->loops->options.clock;
+    bool done = mvcc_compact_is_done(a->loops->options.mvcc);
+    if (!done && a->compaction_began_ns == 0)
+        a->compaction_began_ns = clock_monotonic_ns(clock);
+    if (!done || a->compaction_began_ns == 0)
+        return;
+    metrics_observe(METRIC_COMPACTION_TOTAL, clock_monotonic_ns(clock) - a->compaction_began_ns);
+    metrics_set(METRIC_COMPACTION_LAST, (int64_t)(clock_wall_ns(clock) / NS_PER_S));
+    a->compaction_began_ns = 0;
+}
+
 static enum status upkeep(struct applier *a, uint64_t now_ns, bool *more_out)
 {
     const struct clock *clock = a->loops->options.clock;
     uint64_t began_ns = clock_monotonic_ns(clock);
+    note_compaction(a);
     enum status st = mvcc_compact_step(a->loops->options.mvcc, more_out);
+    note_compaction(a);
     if (st != ST_OK)
         return st;
     if (*more_out)

@@ -373,6 +373,7 @@ static void note_log(struct consensus *c)
     atomic_store_explicit(&c->loops->commit_ns, stat.commit_ns_median, memory_order_relaxed);
     atomic_store_explicit(&c->loops->log_busy_since_ns, c->was_leader ? 0 : stat.in_flight_since_ns,
                           memory_order_relaxed);
+    atomic_store_explicit(&c->loops->write_since_ns, stat.in_flight_since_ns, memory_order_relaxed);
     if (stat.batches_count == c->batches_seen)
         return;
     c->batches_seen = stat.batches_count;

@@ -1,5 +1,6 @@
 #include "base/assert.h"
 #include "server/loops/snapshots.h"
+#include "server/metrics/metrics.h"
 #include "server/state/conf_state.h"
 #include "server/state/machine.h"
 
@@ -18,6 +19,12 @@ static struct install *install_new(struct loops *loops, struct peer_message *mes
     buf_init(&install->conf_state, UINT32_MAX);
     buf_init(&install->why, WHY_BYTES_MAX);
     return install;
+}
+
+static void set_installing(struct consensus *c, bool installing)
+{
+    c->installing = installing;
+    metrics_set(METRIC_SNAPSHOT_APPLYING, installing);
 }
 
 static void discard(struct consensus *c, struct install *install)
@@ -50,7 +57,7 @@ void install_begin(struct consensus *c, struct peer_message *message)
     } else if (c->installing) {
         discard(c, install); /* one at a time; it is sent again */
     } else {
-        c->installing = true;
+        set_installing(c, true);
         install->job.kind = JOB_INSTALL;
         inbox_push(&c->loops->snapshots.inbox, &install->job.node);
     }
@@ -67,7 +74,7 @@ enum status install_answer(struct consensus *c, struct install *install)
     }
     if (install->job.status == ST_OK)
         st = raft_step(c->raft, &install->message->message); /* only answers by now */
-    c->installing = false;
+    set_installing(c, false);
     discard(c, install);
     return st == ST_CORRUPT ? st : ST_OK;
 }
@@ -78,7 +85,7 @@ void install_drop_unwanted(struct consensus *c)
         return;
     discard(c, c->prepared);
     c->prepared = NULL;
-    c->installing = false;
+    set_installing(c, false);
 }
 
 bool install_is_done(struct consensus *c, struct install *install)
@@ -95,7 +102,7 @@ bool install_is_done(struct consensus *c, struct install *install)
     case INSTALL_DONE:
         break;
     }
-    c->installing = false;
+    set_installing(c, false);
     discard(c, install);
     return true;
 }

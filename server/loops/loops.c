@@ -238,6 +238,12 @@ bool loops_log_is_full(const struct loops *loops)
     return atomic_load_explicit(&loops->log_full, memory_order_relaxed);
 }
 
+uint64_t loops_log_waits_ns(const struct loops *loops, uint64_t now_ns)
+{
+    uint64_t since_ns = atomic_load_explicit(&loops->write_since_ns, memory_order_relaxed);
+    return since_ns == 0 || since_ns > now_ns ? 0 : now_ns - since_ns;
+}
+
 void loops_set_room_short(struct loops *loops, bool is_short)
 {
     atomic_store_explicit(&loops->room_short, is_short, memory_order_relaxed);

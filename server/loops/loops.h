@@ -105,6 +105,9 @@ void loops_stop_requests(struct loops *loops);
 bool loops_is_idle(const struct loops *loops);
 /* True while the log waits for space on its disk, and with it every write. Any thread. */
 bool loops_log_is_full(const struct loops *loops);
+/* How long the log's write in flight has been waiting for its disk; 0: there is none. Any thread.
+ */
+uint64_t loops_log_waits_ns(const struct loops *loops, uint64_t now_ns);
 /* While the disk is short of room the store commits at once what it has, and the log keeps nothing
  * that only followers might ask for. Any thread. */
 void loops_set_room_short(struct loops *loops, bool is_short);

@@ -111,6 +111,7 @@ struct applier {
     struct list_node compactions; /* proposals of physical compactions, until they are done */
     uint64_t next_seal_ns;
     struct apply_metrics metrics;
+    uint64_t compaction_began_ns; /* whose deletions are being scheduled; 0: none */
     bool unsealed; /* something was applied since the generation was last found empty */
 };
 
@@ -154,6 +155,7 @@ struct loops {
     /* Written by one actor, read by anyone; each value stands for itself. */
     _Atomic uint64_t leader, term, commit, applied_index, applied_bytes;
     _Atomic uint64_t commit_ns;                        /* median of the log's commits */
+    _Atomic uint64_t write_since_ns;                   /* of the log, in flight; 0: none */
     _Atomic uint64_t log_busy_since_ns;                /* a follower's; 0: no write in flight */
     _Atomic uint64_t writer_sync_ns, preparer_sync_ns; /* when each last waited for the disk */
     uint64_t checkpoint_bytes; /* the backend writer's: applied_bytes at the last one */

@@ -105,6 +105,8 @@ static uint64_t ask_again(struct consensus *c, uint64_t now_ns)
         if (c->was_leader && round->asked_ns != 0)
             continue;
         if (round->asked_ns == 0 || round->asked_ns + READ_RETRY_NS <= now_ns) {
+            if (round->asked_ns != 0)
+                metrics_add(METRIC_READ_INDEXES_SLOW, 1);
             if (!ask(c, round, now_ns))
                 return now_ns + READ_RETRY_NS;
         }

@@ -22,6 +22,10 @@
     X(MVCC_CURRENT_REVISION, GAUGE, "etcd_debugging_mvcc_current_revision", "The current revision of store.") \
     X(MVCC_COMPACT_REVISION, GAUGE, "etcd_debugging_mvcc_compact_revision", "The revision of the last compaction in store.") \
     X(WAL_WRITE_BYTES, GAUGE, "etcd_disk_wal_write_bytes_total", "Total number of bytes written in WAL.") \
+    X(WAL_STALLED, GAUGE, "cleat_disk_wal_stalled_seconds", "How long the log's write in flight has been waiting for the disk, in whole seconds. 0 while none waits for one.") \
+    X(WAL_STALLS, COUNTER, "cleat_disk_wal_stalls_total", "Total number of the log's writes that took the disk more than a second.") \
+    X(COMPACTION_KEYS, COUNTER, "etcd_debugging_mvcc_db_compaction_keys_total", "Total number of db keys compacted.") \
+    X(COMPACTION_LAST, GAUGE, "etcd_debugging_mvcc_db_compaction_last", "The unix time of the last db compaction. Resets to 0 on start.") \
     X(WAL_PREPARED_BYTES, GAUGE, "cleat_disk_wal_prepared_bytes_total", "Total number of bytes written to segments ahead of their use.") \
     X(DEFRAG_INFLIGHT, GAUGE, "etcd_disk_defrag_inflight", "Whether or not defrag is active on the member. 1 means active, 0 means not.") \
     X(CLIENT_SENT_BYTES, COUNTER, "etcd_network_client_grpc_sent_bytes_total", "The total number of bytes sent to grpc clients.") \
@@ -34,10 +38,12 @@
     X(LEARNER_PROMOTIONS, COUNTER, "etcd_server_learner_promote_successes", "The total number of successful learner promotions while this member is leader.") \
     X(HEARTBEAT_SEND_FAILURES, COUNTER, "etcd_server_heartbeat_send_failures_total", "The total number of leader heartbeat send failures (likely overloaded from slow disk).") \
     X(SLOW_APPLIES, COUNTER, "etcd_server_slow_apply_total", "The total number of slow apply requests (likely overloaded from slow disk).") \
+    X(SNAPSHOT_APPLYING, GAUGE, "etcd_server_snapshot_apply_in_progress_total", "1 if the server is applying the incoming snapshot. 0 if none.") \
     X(PROPOSALS_COMMITTED, GAUGE, "etcd_server_proposals_committed_total", "The total number of consensus proposals committed.") \
     X(PROPOSALS_APPLIED, GAUGE, "etcd_server_proposals_applied_total", "The total number of consensus proposals applied.") \
     X(PROPOSALS_PENDING, GAUGE, "etcd_server_proposals_pending", "The current number of pending proposals to commit.") \
     X(PROPOSALS_FAILED, COUNTER, "etcd_server_proposals_failed_total", "The total number of failed proposals seen.") \
+    X(READ_INDEXES_SLOW, COUNTER, "etcd_server_slow_read_indexes_total", "The total number of pending read indexes not in sync with leader's or timed out read index requests.") \
     X(READ_INDEXES_FAILED, COUNTER, "etcd_server_read_indexes_failed_total", "The total number of failed read indexes seen.") \
     X(QUOTA_BACKEND_BYTES, GAUGE, "etcd_server_quota_backend_bytes", "Current backend storage quota size in bytes.") \
     X(HEALTH_SUCCESSES, COUNTER, "etcd_server_health_success", "The total number of successful health checks") \
@@ -53,6 +59,7 @@
     X(BACKEND_SNAPSHOT, S, 10 * MS, 17, "etcd_disk_backend_snapshot_duration_seconds", "The latency distribution of backend snapshots.") \
     X(MVCC_HASH, S, 10 * MS, 15, "etcd_mvcc_hash_duration_seconds", "The latency distribution of storage hash operation.") \
     X(MVCC_HASH_REVISION, S, 10 * MS, 15, "etcd_mvcc_hash_rev_duration_seconds", "The latency distribution of storage hash by revision operation.") \
+    X(COMPACTION_TOTAL, MS, 100 * MS, 14, "etcd_debugging_mvcc_db_compaction_total_duration_milliseconds", "Bucketed histogram of db compaction total duration.") \
     X(COMPACTION_PAUSE, MS, 1 * MS, 13, "etcd_debugging_mvcc_db_compaction_pause_duration_milliseconds", "Bucketed histogram of db compaction pause duration.")
 
 /* Values by label. */

@@ -2,6 +2,7 @@
 
 #include "server/config/config.h"
 #include "server/metrics/metrics.h"
+#include "server/run/clock.h"
 #include "server/run/member.h"
 #include "server/state/machine.h"
 
@@ -79,6 +80,19 @@ static int64_t compact_revision(void *context)
     return compact;
 }
 
+static int64_t compacted_keys(void *context)
+{
+    struct mvcc_stat stat;
+    mvcc_get_stat(member_mvcc(context), &stat);
+    return (int64_t)stat.trimmed_count;
+}
+
+static int64_t log_stalled(void *context)
+{
+    uint64_t now_ns = clock_monotonic_ns(clock_real());
+    return (int64_t)(loops_log_waits_ns(member_loops(context), now_ns) / NS_PER_S);
+}
+
 static int64_t is_learner(void *context)
 {
     struct loops_status status;
@@ -91,6 +105,8 @@ static const struct gauge {
     int64_t (*value)(void *context);
 } gauges[] = {
     {METRIC_IS_LEARNER, is_learner},
+    {METRIC_WAL_STALLED, log_stalled},
+    {METRIC_COMPACTION_KEYS, compacted_keys},
     {METRIC_MVCC_DB_TOTAL_SIZE, db_size},
     {METRIC_MVCC_DB_IN_USE, db_in_use},
     {METRIC_MVCC_KEYS, keys},

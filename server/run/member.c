@@ -322,6 +322,7 @@ static void make_publisher(struct member *m)
                                   .cluster_id = m->cluster_id,
                                   .timeout_ns = member_request_timeout_ns(m),
                                   .interval_ns = m->options.check_corruption_every_ns};
+    m->stall = (struct stall_watch){.loops = m->loops, .wal_dir = m->datadir.wal};
     m->space =
         (struct space_watch){.store = m->store, .loops = m->loops, .data_dir = m->options.data_dir};
 }
@@ -443,6 +444,7 @@ void member_wait_ready(struct member *m)
 bool member_watch(struct member *m)
 {
     space_watch_step(&m->space);
+    stall_watch_step(&m->stall);
     publisher_step(&m->publisher);
     cluster_watch_look(&m->cluster_watch);
     return !atomic_load(&m->is_removed);

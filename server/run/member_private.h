@@ -10,6 +10,7 @@
 #include "server/run/member.h"
 #include "server/run/publish.h"
 #include "server/run/space.h"
+#include "server/run/stall.h"
 #include "server/run/thread.h"
 #include "storage/backend.h"
 #include "storage/datadir/datadir.h"
@@ -44,6 +45,7 @@ struct member {
     struct cluster_watch cluster_watch;
     struct corruption_watch corruption_watch;
     struct space_watch space;
+    struct stall_watch stall;
     bool log_is_empty; /* it has joined and not heard of the leader yet */
     atomic_bool is_removed;
     struct transfer_request hand_over; /* at the end */
