@@ -117,6 +117,34 @@ def restore(operator, survivor, snapshot, data_dir):
                  "--initial-advertise-peer-urls", survivor.peer_url, "--initial-cluster-token", "again")
 
 
+def last_word(operator, checks, folder):
+    """All die the moment a write is acknowledged. The survivor had it in its log, and did not yet know that it was
+    agreed on: it is in what is made of its files."""
+    args = operator.args
+    cluster = cluster_lib.Cluster(args.cleat, folder, 3, etcdctl=args.etcdctl).start()
+    leader = cluster.wait_leader()
+    survivor, other = [m for m in cluster.members if m is not leader]
+    other.kill()
+    for number in range(5):
+        cluster.ctl("put", "last", str(number), members=[leader])
+    leader.kill()
+    survivor.kill()
+    for number, words in enumerate((["snapshot", "save", f"{folder}/last.db", "--data-dir", survivor.data_dir],
+                                    ["recover", survivor.data_dir, "--data-dir", f"{folder}/last-word", "--yes"])):
+        done = operator.utl(*words)
+        checks.check(done.returncode == 0, f"the last word, {number}: {done.stderr}")
+    operator.typed = []
+    restore(operator, survivor, f"{folder}/last.db", f"{folder}/last-restored")
+    for data_dir in (f"{folder}/last-word", f"{folder}/last-restored"):
+        survivor.data_dir = data_dir
+        survivor.initial_cluster = cluster.initial_cluster([survivor])
+        cluster.restart(survivor)
+        got = cluster.ctl("get", "last", "--print-value-only", members=[survivor]).strip()
+        checks.equal(got, "4", f"the last word in {os.path.basename(data_dir)}")
+        survivor.stop()
+    operator.typed = []
+
+
 def main():
     parser = lib.arguments(__doc__, etcdctl="etcdctl", cleat=None, cleatutl=None)
     args = parser.parse_args()
@@ -142,6 +170,7 @@ def main():
     done = operator.utl("recover", survivor.data_dir, f"{folder}/online.db", "--data-dir", f"{folder}/recovered", "--yes")
     checks.check("The best is" in done.stdout and "the files of 1 are here" in done.stdout, f"recover: {done.stdout}")
     go_on(operator, checks, cluster, survivor, f"{folder}/recovered", "recovered", BUMP, "by recover")
+    last_word(operator, checks, lib.temp_dir("disaster-last"))
     checks.done()
 
 

@@ -187,16 +187,17 @@ static enum status set_members(struct maker *maker)
 enum status fixture_make(const struct maker_options *options, struct disk_file *db, uint64_t raise,
                          struct buf *why)
 {
-    return fixture_make_tail(options, db, raise, /* tail= */ 0, why);
+    return fixture_make_tail(options, db, raise, /* tail= */ NULL, 0, why);
 }
 
 enum status fixture_make_tail(const struct maker_options *options, struct disk_file *db,
-                              uint64_t raise, uint32_t tail, struct buf *why)
+                              uint64_t raise, const raft_term *tail, uint32_t tail_count,
+                              struct buf *why)
 {
     struct raft_entry entries[TAIL_MAX];
-    CHECK(tail <= TAIL_MAX);
-    for (uint32_t i = 0; i < tail; i++)
-        entries[i] = (struct raft_entry){.term = 1, .index = 3 + i};
+    CHECK(tail_count <= TAIL_MAX);
+    for (uint32_t i = 0; i < tail_count; i++)
+        entries[i] = (struct raft_entry){.term = tail[i], .index = 3 + i};
     struct maker *maker;
     enum status st = maker_begin(options, why, &maker);
     if (st != ST_OK)
@@ -213,7 +214,7 @@ enum status fixture_make_tail(const struct maker_options *options, struct disk_f
                                     .voters_count = 2}},
         .hard_state = {.term = 1, .vote = FIXTURE_MEMBER_ID, .commit = 2},
         .entries = entries,
-        .entries_count = tail};
+        .entries_count = tail_count};
     if (st == ST_OK)
         st = maker_finish(maker, &log);
     maker_close(maker);

@@ -38,9 +38,10 @@ void fixture_close_db(struct disk_file *file);
 /* What every test makes: two members, one of them this one. */
 struct maker_options fixture_options(const char *data_dir, const char *wal_dir,
                                      const char *backend);
-/* tail: empty entries that the log holds behind the store. */
+/* tail: terms of the empty entries that the log holds behind the store, from entry 3 on. */
 enum status fixture_make_tail(const struct maker_options *options, struct disk_file *db,
-                              uint64_t raise, uint32_t tail, struct buf *why);
+                              uint64_t raise, const raft_term *tail, uint32_t tail_count,
+                              struct buf *why);
 enum status fixture_make(const struct maker_options *options, struct disk_file *db, uint64_t raise,
                          struct buf *why);
 

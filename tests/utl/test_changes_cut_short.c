@@ -204,9 +204,10 @@ static int begin(void **state)
     snprintf(original, sizeof(original), "%s/original", root);
     snprintf(data_dir, sizeof(data_dir), "%s/changed", root);
     fixture_write_db(db, RECORDS);
+    static const raft_term tail[] = {1, 1, 1, 1, 1, 1};
     struct maker_options options = fixture_options(original, "", "lmdb");
     struct disk_file *file = fixture_open_db(db);
-    assert_int_equal(fixture_make_tail(&options, file, 0, /* tail= */ 6, &why), ST_OK);
+    assert_int_equal(fixture_make_tail(&options, file, 0, tail, 6, &why), ST_OK);
     fixture_close_db(file);
     buf_deinit(&why);
     return 0;

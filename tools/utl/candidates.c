@@ -159,8 +159,14 @@ static const char *contradiction(const struct candidate *best, const struct cand
         other->revision > best->revision)
         return "both say that they are the same member, and the one whose log is ahead has the "
                "older revision: one was restored from the other";
+    if ((one == 0 || two == 0) && other->revision > best->revision)
+        return "a file does not say of which cluster it is, and the one that ends at the later "
+               "entry "
+               "has the older revision: one may have been restored from the other";
     bool is_same_entry =
         best->last.index == other->last.index && best->last.term == other->last.term;
+    if (is_same_entry && best->revision != other->revision)
+        return "they end at the same entry with different revisions";
     if (one != 0 && one == two && !is_same_entry)
         return NULL;
     return is_of_its_past(best, other) ? NULL : "what they hold at the same revision differs";
