@@ -83,9 +83,10 @@ static void expect_seeks(struct backend *backend, const struct db_model *model, 
         for (size_t j = 0; j < sizeof(wanted); j++)
             wanted[j] = (uint8_t)rng_below(rng, 256);
         size_t at = model->count[BUCKET_KEY];
-        if (at > 0 && rng_below(rng, 4) > 0) /* near one that is there */
-            memcpy(wanted, model->records[BUCKET_KEY][rng_below(rng, at)].key.data,
-                   model->records[BUCKET_KEY][0].key.len < 16 ? 1 : 16);
+        if (at > 0 && rng_below(rng, 4) > 0) { /* near one that is there */
+            struct slice near = model->records[BUCKET_KEY][rng_below(rng, at)].key;
+            memcpy(wanted, near.data, near.len < 16 ? near.len : 16);
+        }
         struct slice key, value, from = slice_make(wanted, sizeof(wanted));
         for (at = 0; at < model->count[BUCKET_KEY] &&
                      slice_cmp(model->records[BUCKET_KEY][at].key, from) < 0;)

@@ -113,23 +113,26 @@ static enum status append_ops(struct buf *out, const char *word, const struct kv
     return st == ST_OK ? buf_printf(out, "}") : st;
 }
 
+static enum status append_branches(struct buf *out, const struct kv_txn *txn)
+{
+    enum status st = buf_printf(out, "txn if %" PRIu32 " compares", txn->compares_count);
+    if (txn->success.count > 0 && st == ST_OK)
+        st = append_ops(out, "then", &txn->success);
+    if (txn->failure.count > 0 && st == ST_OK)
+        st = append_ops(out, "else", &txn->failure);
+    return st;
+}
+
 static enum status append_txn(struct buf *out, struct slice body)
 {
     struct arena arena;
     struct kv_txn txn;
     arena_init(&arena, TXN_ARENA_BYTES_MAX);
     enum status st = kv_txn_decode(body, UINT32_MAX, &arena, &txn);
-    if (st == ST_OK)
-        st = buf_printf(out, "txn if %" PRIu32 " compares", txn.compares_count);
-    else if (st == ST_INVALID)
+    if (st == ST_OK && !txn.over_limit)
+        st = append_branches(out, &txn);
+    else if (st == ST_OK || st == ST_INVALID)
         st = append_unknown(out, "txn that does not decode", body);
-    else
-        goto out;
-    if (txn.success.count > 0 && st == ST_OK)
-        st = append_ops(out, "then", &txn.success);
-    if (txn.failure.count > 0 && st == ST_OK)
-        st = append_ops(out, "else", &txn.failure);
-out:
     arena_deinit(&arena);
     return st;
 }

@@ -17,6 +17,7 @@
 #define SECTOR_BYTES 512U
 #define TEXT_BYTES_MAX 4096U
 #define PATH_BYTES 4096U
+#define LOOK_BYTES (256U << 10)
 
 enum record_type {
     RECORD_METADATA = 1,
@@ -308,6 +309,27 @@ static enum status read_bytes(struct reading *r, uint64_t offset, uint8_t *out, 
     return ST_OK;
 }
 
+/* A length of 0 ends a file, whatever follows; but what follows was written once, so a length may
+ * have been lost. */
+static enum status end_file(struct reading *r)
+{
+    uint8_t *room;
+    for (uint64_t at = r->offset; at < r->size; at += LOOK_BYTES) {
+        size_t len = (size_t)min_u64(LOOK_BYTES, r->size - at);
+        buf_reset(&r->record);
+        enum status st = buf_extend(&r->record, len, &room);
+        if (st == ST_OK)
+            st = read_bytes(r, at, room, len);
+        if (st != ST_OK)
+            return st;
+        for (size_t i = 0; i < len; i++) {
+            if (room[i] != 0)
+                return torn_or_damaged(r, true, "its length is 0, but bytes follow");
+        }
+    }
+    return ST_NOT_FOUND;
+}
+
 /* ST_NOT_FOUND: the file has no more records. */
 static enum status read_record(struct reading *r)
 {
@@ -323,13 +345,13 @@ static enum status read_record(struct reading *r)
     uint64_t field = get_le64(head), len = field & 0x00ffffffffffffffU;
     uint64_t pad = field >> 63 ? field >> 56 & 7 : 0;
     if (field == 0)
-        return ST_NOT_FOUND;
+        return end_file(r);
     if (len + pad > left - sizeof(head))
         return torn_or_damaged(r, true, "the file ends within it");
     if (len > RECORD_BYTES_MAX)
         return damaged(r, "its length is beyond any limit");
     buf_reset(&r->record);
-    st = buf_extend(&r->record, (size_t)len, &room);
+    st = len > 0 ? buf_extend(&r->record, (size_t)len, &room) : ST_OK;
     if (st == ST_OK && len > 0)
         st = read_bytes(r, r->offset + sizeof(head), room, (size_t)len);
     if (st != ST_OK)

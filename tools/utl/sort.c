@@ -229,7 +229,8 @@ static enum status fill(struct utl_sort *sort, struct run *run, size_t wanted)
         uint8_t *grown = malloc(capacity);
         if (grown == NULL)
             return ST_NO_MEMORY;
-        memcpy(grown, run->bytes + run->at, run->len - run->at);
+        if (run->len > run->at)
+            memcpy(grown, run->bytes + run->at, run->len - run->at);
         free(run->bytes);
         run->bytes = grown;
         run->capacity = capacity;
