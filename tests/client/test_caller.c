@@ -1,4 +1,4 @@
-#include "tools/client/caller.h"
+#include "tools/client/caller_private.h"
 
 #include "base/clock.h"
 #include "tests/client/echo_server.h"
@@ -294,6 +294,37 @@ static void test_caller_error_text_is_etcdctls(void **state)
     }
 }
 
+static void test_caller_explains_why_nobody_could_be_reached(void **state)
+{
+    struct fixture *f = *state;
+    static const struct {
+        const char *text, *expected;
+    } cases[] = {
+        {"failed to connect to all addresses; last error: UNKNOWN: ipv6:%5B::1%5D:79: Failed to "
+         "connect to remote host: Connection refused",
+         "transport: Error while dialing: dial tcp [::1]:79: connect: connection refused"},
+        {"DNS resolution failed for a.b:1: C-ares status is not ARES_SUCCESS: Domain name not "
+         "found",
+         "transport: Error while dialing: dial tcp: lookup a.b: no such host"},
+        {"failed to connect to all addresses; last error: UNKNOWN: ipv4:1.2.3.4:5: Ssl handshake "
+         "failed: SSL_ERROR_SSL: error:0A000086:SSL routines::certificate verify failed",
+         "transport: authentication handshake failed: tls: failed to verify certificate: x509: "
+         "certificate signed by unknown authority, or out of date"},
+        {"failed to connect to all addresses; last error: UNAVAILABLE: ipv4:1.2.3.4:5: Socket "
+         "closed",
+         "error reading server preface: EOF"},
+        {"", "error reading server preface: "},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char expected[512];
+        snprintf(expected, sizeof(expected),
+                 "latest balancer error: last connection error: connection error: desc = \"%s\"",
+                 cases[i].expected);
+        assert_string_equal(
+            caller_connect_error_text(slice_from_str(cases[i].text), "a.b:1", &f->arena), expected);
+    }
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -311,6 +342,7 @@ int main(void)
         TEST(test_caller_stops_when_told_so),
         TEST(test_caller_refuses_to_send_what_is_too_large),
         TEST(test_caller_error_text_is_etcdctls),
+        TEST(test_caller_explains_why_nobody_could_be_reached),
     };
 #undef TEST
     return cmocka_run_group_tests(tests, NULL, NULL);

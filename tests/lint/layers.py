@@ -46,7 +46,8 @@ MAY_INCLUDE = {
 LIBRARY_HEADERS = {
     "xxhash.h": [r"base/hash\.c"],
     "jansson.h": [r"base/json\.c", r"tests/.*"],
-    "openssl/": [r"base/digest\.c", r"server/.*/tls_\w+\.c", r"server/.*/auth_\w+\.c", r"tests/.*"],
+    "openssl/": [r"base/digest\.c", r"server/.*/tls_\w+\.c", r"server/.*/auth_\w+\.c",
+                 r"tools/ctl/tls\.c", r"tests/.*"],
     "protobuf-c/": [r"(storage|server|tools|bench|tests)/.*"],
     "liburing.h": [r"wal/disk_uring\.c"],
     "lmdb.h": [r"storage/backend_lmdb\w*\.[ch]", r"tests/.*"],

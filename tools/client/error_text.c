@@ -100,25 +100,50 @@ static bool find_address(struct slice text, char *address, size_t size)
     return true;
 }
 
-const char *caller_connect_error_text(struct slice text, const char *endpoint, struct arena *arena)
+static bool has(struct slice text, const char *mark)
+{
+    return memmem(text.data, text.len, mark, strlen(mark)) != NULL;
+}
+
+/* Into out: what went wrong, from the first step that did not succeed. */
+static void explain(struct slice text, const char *endpoint, char *out, size_t size)
 {
     char address[300];
     struct slice reason = last_part(text);
-    if (!find_address(text, address, sizeof(address)))
-        snprintf(address, sizeof(address), "%s", endpoint);
-    char *out = arena_alloc(arena, reason.len + 512);
+    int len = (int)(reason.len < 200 ? reason.len : 200);
+    if (has(text, "DNS resolution failed")) {
+        snprintf(out, size, "transport: Error while dialing: dial tcp: lookup %.*s: no such host",
+                 (int)strcspn(endpoint, ":"), endpoint);
+    } else if (has(text, "Failed to connect to remote host")) {
+        if (!find_address(text, address, sizeof(address)))
+            snprintf(address, sizeof(address), "%s", endpoint);
+        snprintf(out, size, "transport: Error while dialing: dial tcp %s: connect: %c%.*s", address,
+                 len > 0 ? tolower(reason.data[0]) : '?', len > 0 ? len - 1 : 0,
+                 (const char *)reason.data + (len > 0));
+    } else if (has(text, "certificate verify failed")) {
+        /* OpenSSL has more than this reason, but does not pass it on. */
+        snprintf(out, size,
+                 "transport: authentication handshake failed: tls: failed to verify certificate: "
+                 "x509: certificate signed by unknown authority, or out of date");
+    } else if (has(text, "andshake")) {
+        snprintf(out, size, "transport: authentication handshake failed: %.*s", len,
+                 (const char *)reason.data);
+    } else if (has(text, "Socket closed")) {
+        snprintf(out, size, "error reading server preface: EOF");
+    } else {
+        snprintf(out, size, "error reading server preface: %.*s", len, (const char *)reason.data);
+    }
+}
+
+const char *caller_connect_error_text(struct slice text, const char *endpoint, struct arena *arena)
+{
+    char cause[700];
+    explain(text, endpoint, cause, sizeof(cause));
+    char *out = arena_alloc(arena, sizeof(cause) + 128);
     if (out == NULL)
         return "out of memory";
-    bool is_handshake = memmem(text.data, text.len, "andshake", 8) != NULL;
-    int len = snprintf(out, 500,
-                       "latest balancer error: last connection error: connection error: "
-                       "desc = \"transport: ");
-    if (is_handshake)
-        len += snprintf(out + len, 64, "authentication handshake failed: ");
-    else
-        len += snprintf(out + len, 400, "Error while dialing: dial tcp %s: connect: ", address);
-    memcpy(out + len, reason.data, reason.len);
-    out[len] = is_handshake ? out[len] : (char)tolower(out[len]);
-    out[(size_t)len + reason.len] = '"';
+    snprintf(out, sizeof(cause) + 128,
+             "latest balancer error: last connection error: connection error: desc = \"%s\"",
+             cause);
     return out;
 }

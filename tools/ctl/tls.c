@@ -3,6 +3,9 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <openssl/bio.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
 #include <string.h>
 
 #define PEM_BYTES_MAX (4U << 20) /* a bundle of every authority there is has a quarter of that */
@@ -38,6 +41,72 @@ static int read_pem(struct cli *cli, const char *path, const char **out)
     return code;
 }
 
+/* ---- is it what it should be? gRPC would only tell that no connection can be made ---- */
+
+static bool is_pem(const char *text)
+{
+    return strstr(text, "-----BEGIN ") != NULL;
+}
+
+static X509 *first_certificate(const char *text)
+{
+    BIO *bio = BIO_new_mem_buf(text, -1);
+    X509 *certificate = bio != NULL ? PEM_read_bio_X509(bio, NULL, NULL, NULL) : NULL;
+    BIO_free(bio);
+    return certificate;
+}
+
+/* A key in a passphrase is none for us: nobody could be asked. */
+static int no_passphrase(char *out, int size, int writes, void *context)
+{
+    (void)out;
+    (void)size;
+    (void)writes;
+    (void)context;
+    return -1;
+}
+
+static EVP_PKEY *first_key(const char *text)
+{
+    BIO *bio = BIO_new_mem_buf(text, -1);
+    EVP_PKEY *key = bio != NULL ? PEM_read_bio_PrivateKey(bio, NULL, no_passphrase, NULL) : NULL;
+    BIO_free(bio);
+    return key;
+}
+
+/* NULL, or what Go would say. */
+static const char *judge_pair(const char *cert_pem, const char *key_pem)
+{
+    if (!is_pem(cert_pem))
+        return "tls: failed to find any PEM data in certificate input";
+    if (!is_pem(key_pem))
+        return "tls: failed to find any PEM data in key input";
+    X509 *certificate = first_certificate(cert_pem);
+    EVP_PKEY *key = first_key(key_pem);
+    const char *error = NULL;
+    if (certificate == NULL && strstr(cert_pem, "PRIVATE KEY-----") != NULL)
+        error = "tls: failed to find certificate PEM data in certificate input, but did find a "
+                "private key; PEM inputs may have been switched";
+    else if (certificate == NULL)
+        error = "x509: malformed certificate";
+    else if (key == NULL && strstr(key_pem, "CERTIFICATE-----") != NULL)
+        error = "tls: found a certificate rather than a key in the PEM for the private key";
+    else if (key == NULL)
+        error = "tls: failed to parse private key";
+    else if (X509_check_private_key(certificate, key) != 1)
+        error = "tls: private key does not match public key";
+    X509_free(certificate);
+    EVP_PKEY_free(key);
+    return error;
+}
+
+static const char *judge_authorities(const char *pem)
+{
+    X509 *certificate = first_certificate(pem);
+    X509_free(certificate);
+    return certificate != NULL ? NULL : "x509: malformed certificate";
+}
+
 static int read_own(struct cli *cli, const char *cert, const char *key, struct client_tls *out)
 {
     if (*cert == '\0' || *key == '\0')
@@ -48,13 +117,15 @@ static int read_own(struct cli *cli, const char *cert, const char *key, struct c
         code = read_pem(cli, key, &out->key_pem);
     if (code != CLI_EXIT_OK)
         return code;
-    if (strstr(out->cert_pem, "-----BEGIN ") == NULL)
-        return cli_fail(cli, CLI_EXIT_BAD_ARGUMENTS,
-                        "tls: failed to find any PEM data in certificate input");
-    if (strstr(out->key_pem, "-----BEGIN ") == NULL)
-        return cli_fail(cli, CLI_EXIT_BAD_ARGUMENTS,
-                        "tls: failed to find any PEM data in key input");
-    return CLI_EXIT_OK;
+    const char *error = judge_pair(out->cert_pem, out->key_pem);
+    return error == NULL ? CLI_EXIT_OK : cli_fail(cli, CLI_EXIT_BAD_ARGUMENTS, "%s", error);
+}
+
+static int read_authorities(struct cli *cli, const char *path, struct client_tls *out)
+{
+    int code = read_pem(cli, path, &out->ca_pem);
+    const char *error = code == CLI_EXIT_OK ? judge_authorities(out->ca_pem) : NULL;
+    return error == NULL ? code : cli_fail(cli, CLI_EXIT_BAD_ARGUMENTS, "%s", error);
 }
 
 int ctl_read_tls(struct cli *cli, const char *prefix, struct ctl_options *out)
@@ -72,7 +143,7 @@ int ctl_read_tls(struct cli *cli, const char *prefix, struct ctl_options *out)
     bool has_own = *paths[0] != '\0' || *paths[1] != '\0', has_ca = *paths[2] != '\0';
     int code = has_own ? read_own(cli, paths[0], paths[1], &out->tls) : CLI_EXIT_OK;
     if (code == CLI_EXIT_OK && has_ca)
-        code = read_pem(cli, paths[2], &out->tls.ca_pem);
+        code = read_authorities(cli, paths[2], &out->tls);
     out->has_tls =
         has_own || has_ca || !cli_bool(cli, cli_format(cli, "%sinsecure-transport", prefix));
     out->tls.skip_verify = *prefix == '\0' && cli_bool(cli, "insecure-skip-tls-verify");
