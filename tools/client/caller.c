@@ -215,15 +215,16 @@ static enum status fetch_token(struct caller *caller, uint64_t deadline_ns, stru
     etcdserverpb__authenticate_request__pack(&message, bytes);
     struct client_request request = {.method = "/etcdserverpb.Auth/Authenticate",
                                      .body = slice_make(bytes, len)};
-    caller->token[0] = '\0';
     enum status st = attempt_somewhere(caller, &request, deadline_ns, arena, out);
     if (st != ST_OK)
         return st;
     if (out->code != CLIENT_OK) {
         tell_failure(caller, /* token= */ false, 0, out, arena);
         /* Without authentication nobody needs a token. */
-        if (slice_eq(out->text, SLICE("etcdserver: authentication is not enabled")))
+        if (slice_eq(out->text, SLICE("etcdserver: authentication is not enabled"))) {
+            caller->token[0] = '\0';
             set_reply(out, CLIENT_OK, "");
+        }
         return ST_OK;
     }
     Etcdserverpb__AuthenticateResponse *response =
@@ -306,6 +307,7 @@ enum status caller_call(struct caller *caller, const struct client_request *requ
         tell_failure(caller, /* token= */ false, number, out, arena);
         if (wants_new_token(caller, out)) {
             struct client_reply token_reply;
+            caller->token[0] = '\0';
             enum status st = fetch_token(caller, deadline_ns, arena, &token_reply);
             if (st != ST_OK)
                 return st;
@@ -341,14 +343,16 @@ enum status caller_stream(struct caller *caller, const struct client_request *re
     uint64_t connect_ns = min_u64(deadline_ns, deadline_after(connect_timeout_ms));
     *out = NULL;
     set_reply(reply_out, CLIENT_OK, "");
-    /* A stream cannot be repeated once begun: it gets a token that is new for certain. */
+    if (!await_connection(caller, connect_ns, arena, reply_out))
+        return ST_OK;
+    /* A stream cannot be repeated once begun: it gets a token that is new for certain. That takes
+     * the time of a password hash, however short the wait for a connection. */
     if (caller->user != NULL) {
-        enum status st = fetch_token(caller, connect_ns, arena, reply_out);
+        uint64_t token_ns = min_u64(deadline_ns, deadline_after(caller->dial_timeout_ms));
+        enum status st = fetch_token(caller, token_ns, arena, reply_out);
         if (st != ST_OK || reply_out->code != CLIENT_OK)
             return st;
     }
-    if (!await_connection(caller, connect_ns, arena, reply_out))
-        return ST_OK;
     struct client_request sent = *request;
     struct client_metadata metadata[CLIENT_METADATA_MAX];
     add_token(caller, &sent, metadata);

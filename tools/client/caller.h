@@ -55,9 +55,10 @@ CHECKED enum status caller_call(struct caller *caller, const struct client_reque
 CHECKED enum status caller_start(struct caller *caller, const struct client_request *request,
                                  client_done_fn done, void *context);
 
-/* Opens a stream on an endpoint that can be reached, waiting for one at most connect_timeout_ms;
- * 0: as long as request->timeout_ms says, which bounds the stream, waiting included. *reply_out
- * says how that went: *out is NULL when its code is not CLIENT_OK. */
+/* Opens a stream on an endpoint that can be reached, waiting for one at most connect_timeout_ms (0:
+ * as long as request->timeout_ms says, which bounds the stream, waiting included), and then for a
+ * token at most dial_timeout_ms. *reply_out says how that went: *out is NULL when its code is not
+ * CLIENT_OK. */
 CHECKED enum status caller_stream(struct caller *caller, const struct client_request *request,
                                   uint64_t connect_timeout_ms,
                                   const struct client_stream_events *events, struct arena *arena,

@@ -256,9 +256,9 @@ int load_prepare(struct ctl *ctl, const struct load_options *options, const char
 const char *load_delete(struct ctl *ctl, const char *prefix, uint64_t timeout_ms,
                         int64_t *revision_out)
 {
-    static const struct ctl_method method = {"/etcdserverpb.KV/DeleteRange",
-                                             &etcdserverpb__delete_range_response__descriptor,
-                                             .unlimited = false};
+    const struct ctl_method method = {"/etcdserverpb.KV/DeleteRange",
+                                      &etcdserverpb__delete_range_response__descriptor,
+                                      .unlimited = timeout_ms == 0};
     Etcdserverpb__DeleteRangeRequest request = ETCDSERVERPB__DELETE_RANGE_REQUEST__INIT;
     request.key = ctl_bytes(prefix);
     if (ctl_prefix_end(ctl->cli, request.key, &request.range_end) != ST_OK)
