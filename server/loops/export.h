@@ -1,7 +1,7 @@
 /* server/loops/export.h - the state machine at one moment as etcd's db file, given to somebody who
- * takes his time: a client that saves a snapshot. Apply takes a pin between two entries, the
- * snapshots actor reads from it in short steps, each part when it is asked for; in between nothing
- * is held but the pin and the writer's chunk. Needs no leader and no quorum.
+ * takes his time: a client that saves a snapshot; or the hash of it all. Apply takes a pin between
+ * two entries, the snapshots actor reads from it in short steps, each part when it is asked for; in
+ * between nothing is held but the pin and the writer's chunk. Needs no leader and no quorum.
  *
  * While it is under way no deletion reaches the store. So it ends at a deadline that grows with the
  * file: EXPORT_NS and a second for each EXPORT_BYTES_PER_S_MIN. */
@@ -11,6 +11,7 @@
 #include "base/slice.h"
 #include "server/state/error.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -34,6 +35,8 @@ struct export_request {
      * call is that, or one with an error; after it the export is the caller's again. */
     void (*give)(struct export_request *export, enum api_error error, struct slice bytes);
     uint64_t size; /* of the whole file in bytes; from the first give on */
+    bool hashes;   /* the caller's: no file is wanted, but its hash as etcd's Hash computes it, */
+    uint32_t hash; /* which is here with the give that ends it */
     /* The actors' from here on. */
     struct loops *loops;
     struct export_event next, cancel;

@@ -46,6 +46,8 @@ void loops_export(struct loops *loops, struct export_request *export)
     list_init(&work->node);
     list_init(&work->job.turn);
     work->export = export;
+    buf_init(&work->hash.after, BACKEND_KEY_BYTES_MAX);
+    buf_init(&work->hash.last, BACKEND_KEY_BYTES_MAX);
     work->deadline_ns = clock_monotonic_ns(loops->options.clock) + EXPORT_NS;
     export->loops = loops;
     export->next.export = export->cancel.export = export;
@@ -96,6 +98,8 @@ static void work_free(struct export_work *work)
 {
     list_remove(&work->node);
     pinned_file_free(&work->file);
+    buf_deinit(&work->hash.after);
+    buf_deinit(&work->hash.last);
     atomic_fetch_sub(&work->loops->exports_count, 1);
     free(work);
 }
@@ -141,6 +145,20 @@ static enum status measure(struct export_work *work)
     return rest(work, now_ns + min_u64(now_ns - began_ns, EXPORT_REST_NS_MAX));
 }
 
+static enum status hash(struct export_work *work)
+{
+    uint64_t began_ns = now_of(work);
+    struct dbfile_source records = dbfile_pin_source(&work->file.records);
+    bool done = false;
+    enum status st = export_hash_step(&work->hash, &records, &done);
+    if (st != ST_OK)
+        return st == ST_BUSY ? st : end(work, api_error_of(st));
+    work->export->hash = work->hash.crc;
+    uint64_t now_ns = now_of(work);
+    return done ? end(work, API_OK)
+                : rest(work, now_ns + min_u64(now_ns - began_ns, EXPORT_REST_NS_MAX));
+}
+
 /* Not above the limit over a while; what was not used for longer is lost. */
 static bool must_rest(struct export_work *work)
 {
@@ -172,6 +190,8 @@ enum status export_step(struct export_work *work)
         return end(work, api_error_of(work->job.status));
     if (list_is_empty(&work->node))
         list_push_back(&work->loops->snapshots.exports, &work->node);
+    if (work->export->hashes)
+        return hash(work);
     if (!work->measured)
         return measure(work);
     return must_rest(work) ? rest(work, work->next_ns) : give_part(work);

@@ -58,6 +58,14 @@ struct snapshot_send {
     struct buf members; /* what an etcd takes its member list from: v2_store.h */
 };
 
+/* How far a hash has come. */
+struct export_hash {
+    enum bucket bucket;
+    bool named;             /* the bucket's name is in it */
+    struct buf after, last; /* keys of the last record, before this step and now */
+    uint32_t crc;
+};
+
 /* The actors' side of an export, which ends with it or, when that is canceled before it was
  * pinned, after it. */
 struct export_work {
@@ -72,6 +80,7 @@ struct export_work {
     bool resting; /* so that clients feel little of it, until due_ns */
     uint64_t due_ns;
     uint64_t next_ns; /* when the limit on its speed lets the next part go */
+    struct export_hash hash;
 };
 
 enum install_state {
@@ -106,6 +115,12 @@ CHECKED enum status pinned_file_take(struct pinned_file *file, struct loops *loo
 void pinned_file_free(struct pinned_file *file);
 /* Up to bytes_max next bytes, borrowed until the next call; none at the end. */
 CHECKED enum status pinned_file_read(struct pinned_file *file, size_t bytes_max, struct slice *out);
+
+/* ---- export_hash.c ---- */
+/* CRC-32C of each bucket's name and records, in order, without those that say how far the log is
+ * applied. Some records more; *done_out: those were the last. Errors: the source's. */
+CHECKED enum status export_hash_step(struct export_hash *hash, const struct dbfile_source *records,
+                                     bool *done_out);
 
 /* ---- exports.c ---- */
 void export_pin(struct applier *a, struct export_work *work);

@@ -282,6 +282,7 @@ static void on_downgrade(struct rpc_call *call)
 static const struct rpc_method methods[] = {
     {.path = "/etcdserverpb.Maintenance/Status", .on_call = on_status},
     {.path = "/etcdserverpb.Maintenance/Alarm", .on_call = on_alarm},
+    {.path = "/etcdserverpb.Maintenance/Hash", .on_call = on_hash, .on_cancel = on_hash_cancel},
     {.path = "/etcdserverpb.Maintenance/HashKV", .on_call = on_hash_kv},
     {.path = "/etcdserverpb.Maintenance/Defragment", .on_call = on_defragment},
     {.path = "/etcdserverpb.Maintenance/Snapshot",

@@ -73,6 +73,10 @@ bool is_learner(const struct services *services);
 /* ---- defragment.c ---- */
 void on_defragment(struct rpc_call *call);
 
+/* ---- hash.c ---- */
+void on_hash(struct rpc_call *call);
+void on_hash_cancel(struct rpc_call *call);
+
 /* ---- snapshot.c ---- */
 void on_snapshot(struct rpc_call *call);
 void on_snapshot_sent(struct rpc_call *call);

@@ -42,7 +42,6 @@ static const struct rpc_method methods[] = {
     BIDI("etcdserverpb.Lease/LeaseKeepAlive"),
     UNARY("etcdserverpb.Lease/LeaseTimeToLive"),
     UNARY("etcdserverpb.Lease/LeaseLeases"),
-    UNARY("etcdserverpb.Maintenance/Hash"),
     UNARY("etcdserverpb.Auth/AuthEnable"),
     UNARY("etcdserverpb.Auth/AuthDisable"),
     UNARY("etcdserverpb.Auth/Authenticate"),

@@ -1,9 +1,11 @@
 /* Exports: the state as a db file, from members in every state, at the reader's pace. */
+#include "base/hash.h"
 #include "base/list.h"
 #include "server/loops/export.h"
 #include "server/loops/loops_private.h"
 #include "server/rpc/rpc.h"
 #include "storage/dbfile/format.h"
+#include "storage/dbfile/reader.h"
 #include "tests/sim/cluster.h"
 
 #include <setjmp.h>
@@ -58,13 +60,25 @@ static void give(struct export_request *export, enum api_error error, struct sli
         loops_export_next(export);
 }
 
-static void begin(struct reading *reading, struct cluster *cluster, uint32_t member, bool asks)
+static void prepare(struct reading *reading, bool asks)
 {
     *reading = (struct reading){.call.transport = &transport, .asks = asks};
     buf_init(&reading->bytes, SIZE_MAX / 2);
     reading->export.call = &reading->call;
     reading->export.part_bytes_max = PART_BYTES;
     reading->export.give = give;
+}
+
+static void begin(struct reading *reading, struct cluster *cluster, uint32_t member, bool asks)
+{
+    prepare(reading, asks);
+    loops_export(cluster->members[member].loops, &reading->export);
+}
+
+static void begin_hash(struct reading *reading, struct cluster *cluster, uint32_t member)
+{
+    prepare(reading, /* asks= */ false);
+    reading->export.hashes = true;
     loops_export(cluster->members[member].loops, &reading->export);
 }
 
@@ -134,6 +148,55 @@ static void test_export_is_the_same_from_every_member(void **state)
 }
 
 /* The moment is that of the pin, whatever is written while it is read. */
+/* CRC-32C over the file of the same moment, by way of the reader. */
+static uint32_t hash_of_file(struct slice bytes)
+{
+    struct fake_disk *disk = fake_disk_new(/* seed= */ 1);
+    struct disk_file *file;
+    struct dbfile_reader *reader;
+    struct dbfile_item item;
+    uint32_t crc = 0;
+    bool in_meta = false;
+    fake_disk_put(disk, "db", bytes);
+    assert_int_equal(disk_open(fake_disk_base(disk), "db", DISK_READ_ONLY, &file), ST_OK);
+    assert_int_equal(dbfile_reader_open(file, NULL, &reader), ST_OK);
+    while (dbfile_reader_next(reader, &item) == ST_OK) {
+        if (item.kind == DBFILE_ITEM_BUCKET)
+            in_meta = slice_eq(item.key, SLICE("meta"));
+        bool is_mark = in_meta && (slice_eq(item.key, SLICE("consistent_index")) ||
+                                   slice_eq(item.key, SLICE("term")));
+        if (!is_mark)
+            crc = crc32c(crc, item.key);
+        if (!is_mark && item.kind == DBFILE_ITEM_RECORD)
+            crc = crc32c(crc, item.value);
+    }
+    dbfile_reader_close(reader);
+    disk_close(file);
+    fake_disk_free(disk);
+    return crc;
+}
+
+static void test_hash_is_that_of_the_file(void **state)
+{
+    (void)state;
+    struct cluster *cluster = three(9);
+    struct reading file, hashes[3];
+    begin(&file, cluster, 0, /* asks= */ true);
+    cluster_until(cluster, is_over, &file, LONG_NS, "an export");
+    uint32_t hash = hash_of_file(buf_slice(&file.bytes));
+    expect_end(&file, cluster, 0, API_OK);
+    for (uint32_t i = 0; i < 3; i++) {
+        begin_hash(&hashes[i], cluster, i);
+        expect_end(&hashes[i], cluster, i, API_OK);
+        assert_int_equal(hashes[i].parts, 0);
+        assert_int_equal(hashes[i].export.hash, hash);
+    }
+    begin_hash(&hashes[0], cluster, 0);
+    loops_export_cancel(&hashes[0].export);
+    expect_end(&hashes[0], cluster, 0, API_CANCELED);
+    cluster_free(cluster);
+}
+
 static void test_export_holds_its_moment_while_others_write(void **state)
 {
     (void)state;
@@ -254,6 +317,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_export_is_the_same_from_every_member),
+        cmocka_unit_test(test_hash_is_that_of_the_file),
         cmocka_unit_test(test_export_holds_its_moment_while_others_write),
         cmocka_unit_test(test_export_needs_no_quorum),
         cmocka_unit_test(test_export_is_given_by_a_quarantined_member),

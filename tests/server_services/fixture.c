@@ -93,7 +93,11 @@ void loops_export(struct loops *loops, struct export_request *export)
     exported_bytes = 0;
     exported_parts = 0;
     export->size = loops->export_bytes.len;
-    loops_export_next(export);
+    export->hash = 0x89abcdef;
+    if (export->hashes)
+        export->give(export, loops->refuse, SLICE_EMPTY);
+    else
+        loops_export_next(export);
 }
 
 void loops_export_next(struct export_request *export)

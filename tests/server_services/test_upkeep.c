@@ -12,6 +12,7 @@
 
 #define SNAPSHOT "/etcdserverpb.Maintenance/Snapshot"
 #define DEFRAGMENT "/etcdserverpb.Maintenance/Defragment"
+#define HASH "/etcdserverpb.Maintenance/Hash"
 #define BLOB_BYTES (32U << 10)
 
 /* ---- snapshots ---- */
@@ -109,6 +110,23 @@ static void test_defragment_answers_when_the_store_has_done_it(void **state)
     assert_int_equal(f->loops.defragments, 2);
 }
 
+/* ---- hashes ---- */
+
+static void test_hash_is_of_everything(void **state)
+{
+    struct fixture *f = *state;
+    harness_set(&f->harness, "a", "1");
+    call(f, HASH, SLICE_EMPTY);
+    const Etcdserverpb__HashResponse *hash = decode(f, &etcdserverpb__hash_response__descriptor);
+    assert_true(hash->hash == 0x89abcdef);
+    assert_int_equal(hash->header->revision, harness_revision(&f->harness));
+    assert_true(f->call.later);
+    f->loops.refuse = API_TOO_MANY_REQUESTS;
+    assert_error(call(f, HASH, SLICE_EMPTY), API_TOO_MANY_REQUESTS);
+    f->arena_bytes = 1;
+    assert_error(call(f, HASH, SLICE_EMPTY), API_NO_MEMORY);
+}
+
 /* ---- users, which are not checked yet ---- */
 
 static void set_auth(struct fixture *f, struct slice enabled)
@@ -152,6 +170,7 @@ int main(void)
         FIXTURE_TEST(test_snapshot_that_fails_says_so),
         FIXTURE_TEST(test_snapshot_is_given_in_any_arena),
         FIXTURE_TEST(test_defragment_answers_when_the_store_has_done_it),
+        FIXTURE_TEST(test_hash_is_of_everything),
         FIXTURE_TEST(test_a_store_with_users_serves_nobody),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
