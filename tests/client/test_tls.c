@@ -101,6 +101,15 @@ static void test_tls_takes_any_certificate_when_told_so(void **state)
     assert_int_equal(echo(echo_server_endpoint(f->strict), &tls), CLIENT_OK);
 }
 
+static void test_tls_wants_the_name_it_is_told_to(void **state)
+{
+    struct fixture *f = *state;
+    struct client_tls tls = {.ca_pem = f->ca.cert_pem, .server_name = "localhost"};
+    assert_int_equal(echo(echo_server_endpoint(f->server), &tls), CLIENT_OK);
+    tls.server_name = "elsewhere";
+    assert_int_equal(echo(echo_server_endpoint(f->server), &tls), CLIENT_UNAVAILABLE);
+}
+
 /* What is in the files is a user's: it may be anything. */
 static void test_tls_with_nonsense_for_material_reaches_nobody(void **state)
 {
@@ -121,6 +130,7 @@ int main(void)
         cmocka_unit_test(test_tls_follows_the_scheme),
         cmocka_unit_test(test_tls_shows_its_own_certificate),
         cmocka_unit_test(test_tls_takes_any_certificate_when_told_so),
+        cmocka_unit_test(test_tls_wants_the_name_it_is_told_to),
         cmocka_unit_test(test_tls_with_nonsense_for_material_reaches_nobody),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

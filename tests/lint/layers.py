@@ -67,7 +67,7 @@ LIBRARY_HEADERS = {
 SYSTEM_HEADERS = set(
     "assert.h complex.h ctype.h dirent.h dlfcn.h endian.h errno.h fcntl.h float.h ftw.h getopt.h "
     "ifaddrs.h immintrin.h inttypes.h libgen.h limits.h malloc.h math.h netdb.h nmmintrin.h poll.h "
-    "pthread.h pwd.h sched.h semaphore.h setjmp.h signal.h spawn.h stdalign.h stdarg.h stdatomic.h stdbool.h "
+    "pthread.h pwd.h resolv.h sched.h semaphore.h setjmp.h signal.h spawn.h stdalign.h stdarg.h stdatomic.h stdbool.h "
     "stddef.h stdint.h stdio.h stdlib.h stdnoreturn.h string.h strings.h syscall.h termios.h threads.h "
     "time.h unistd.h wchar.h".split())
 SYSTEM_FOLDERS = ("arpa/", "linux/", "net/", "netinet/", "sys/")

@@ -95,7 +95,13 @@ grpc_channel *client_channel_new(const struct client_options *options,
     static char keepalive[] = GRPC_ARG_KEEPALIVE_TIME_MS;
     static char keepalive_timeout[] = GRPC_ARG_KEEPALIVE_TIMEOUT_MS;
     static char pings[] = GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA;
+    static char server_name[] = GRPC_SSL_TARGET_NAME_OVERRIDE_ARG;
+    bool has_name = options->tls != NULL && options->tls->server_name != NULL;
     grpc_arg list[] = {
+        /* The first only with a name. */
+        {.type = GRPC_ARG_STRING,
+         .key = server_name,
+         .value.string = has_name ? (char *)(uintptr_t)options->tls->server_name : NULL},
         {.type = GRPC_ARG_INTEGER, .key = retries, .value.integer = 0},
         {.type = GRPC_ARG_INTEGER, .key = proxy, .value.integer = 0},
         {.type = GRPC_ARG_INTEGER, .key = resolution, .value.integer = 1},
@@ -113,9 +119,10 @@ grpc_channel *client_channel_new(const struct client_options *options,
          .key = keepalive_timeout,
          .value.integer = (int)options->keepalive_timeout_ms},
     };
-    size_t count = sizeof(list) / sizeof(list[0]);
+    size_t skipped = has_name ? 0 : 1;
+    size_t count = sizeof(list) / sizeof(list[0]) - skipped;
     grpc_channel_args args = {.num_args = options->keepalive_time_ms != 0 ? count : count - 3,
-                              .args = list};
+                              .args = list + skipped};
     grpc_channel_credentials *credentials = credentials_new(options->tls, endpoint);
     if (credentials == NULL)
         return NULL;

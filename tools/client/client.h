@@ -24,6 +24,7 @@ struct client_tls {
     const char *ca_pem;             /* who may sign the server's certificate; NULL: the system's */
     const char *cert_pem, *key_pem; /* both or neither: our own certificate */
     bool skip_verify;               /* any certificate will do, for any name */
+    const char *server_name; /* whom the server's certificate has to name; NULL: the endpoint */
 };
 
 struct client_options {

@@ -77,12 +77,9 @@ int ctl_read_user(struct cli *cli, const char *prefix, const char *prompt, struc
     return CLI_EXIT_OK;
 }
 
-/* The endpoints without the blanks around them. */
-static int read_endpoints(struct cli *cli, struct ctl_options *out)
+/* --endpoints without the blanks around them. */
+static int trim_endpoints(struct cli *cli, struct ctl_options *out)
 {
-    if (*cli_string(cli, "discovery-srv") != '\0')
-        return cli_fail(cli, CLI_EXIT_ERROR,
-                        "--discovery-srv is not supported, name the members by --endpoints");
     uint32_t count;
     char *const *endpoints = cli_list(cli, "endpoints", &count);
     char **trimmed = ARENA_ARRAY(&cli->arena, char *, count + 1);
@@ -99,6 +96,26 @@ static int read_endpoints(struct cli *cli, struct ctl_options *out)
     out->endpoints = trimmed;
     out->endpoints_count = count;
     return CLI_EXIT_OK;
+}
+
+static int read_endpoints(struct cli *cli, struct ctl_options *out)
+{
+    if (*cli_string(cli, "discovery-srv") != '\0') {
+        int code = ctl_discover(cli, &out->endpoints, &out->endpoints_count);
+        if (code != CLI_EXIT_OK || out->endpoints_count > 0)
+            return code;
+    }
+    return trim_endpoints(cli, out);
+}
+
+/* Where DNS is not trusted, what it names has to show that it belongs to the domain. */
+static void demand_domain(struct cli *cli, struct ctl_options *out)
+{
+    const char *domain = cli_string(cli, "discovery-srv");
+    if (*domain == '\0' || cli_bool(cli, "insecure-discovery"))
+        return;
+    out->tls.server_name = domain;
+    out->has_tls = true;
 }
 
 int ctl_read_flags(struct cli *cli, struct ctl *out)
@@ -120,6 +137,7 @@ int ctl_read_flags(struct cli *cli, struct ctl *out)
     code = read_endpoints(cli, &out->options);
     if (code == CLI_EXIT_OK)
         code = ctl_read_tls(cli, "", &out->options);
+    demand_domain(cli, &out->options);
     if (code == CLI_EXIT_OK)
         code = ctl_read_user(cli, "", "Password: ", &out->options);
     return code == CLI_EXIT_OK ? read_writer(cli, &out->writer) : code;

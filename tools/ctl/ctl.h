@@ -67,6 +67,9 @@ extern volatile sig_atomic_t ctl_stop;
 int ctl_open(struct cli *cli, struct ctl *out);
 /* The first half of it: everything but the caller, for commands that open callers of their own. */
 int ctl_read_flags(struct cli *cli, struct ctl *out);
+/* The endpoints that --discovery-srv names, none if its domain has none; in the cli's arena.
+ * Returns an exit code, errors told. */
+int ctl_discover(struct cli *cli, char *const **out, uint32_t *count_out);
 /* Opens ctl->caller for these endpoints instead of --endpoints. Returns an exit code. */
 int ctl_dial(struct ctl *ctl, char *const *endpoints, uint32_t count);
 /* Opens a caller by ctl's options, owned: caller_close(), before ctl ends. Returns NULL, or what is

@@ -148,10 +148,10 @@ static const struct cli_flag flags[] = {
     {.name = "discovery-srv",
      .letter = 'd',
      .kind = CLI_STRING,
-     .help = "domain whose SRV records name the members (not supported)"},
+     .help = "domain whose SRV records name the members"},
     {.name = "discovery-srv-name",
      .kind = CLI_STRING,
-     .help = "service to ask for there (not supported)"},
+     .help = "service to ask for there, behind etcd-client"},
     {0},
 };
 
