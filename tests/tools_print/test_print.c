@@ -205,6 +205,21 @@ static void test_print_table_centres_headers_and_aligns_cells_right(void **state
                     "+------------------------+--------+------------+-------+\n");
 }
 
+static void test_print_table_counts_the_columns_of_a_terminal(void **state)
+{
+    (void)state;
+    static const char *const header[] = {"NAME"};
+    static const char *const names[] = {"\u4e16\u754c", "e\u0301", "na\u00efve"};
+    struct print_table table;
+    print_table_init(&table, header, 1);
+    for (size_t i = 0; i < 3; i++)
+        assert_int_equal(print_table_add(&table, &names[i]), ST_OK);
+    print_table_print(&table, capture_begin());
+    print_table_deinit(&table);
+    assert_captured("+-------+\n| NAME  |\n+-------+\n"
+                    "|  \u4e16\u754c |\n|     e\u0301 |\n| na\u00efve |\n+-------+\n");
+}
+
 static void test_print_log_line_is_in_etcds_shape(void **state)
 {
     (void)state;
@@ -263,6 +278,7 @@ int main(void)
         cmocka_unit_test(test_print_message_leaves_out_defaults_and_wraps_a_choice),
         cmocka_unit_test(test_print_message_shows_enums_and_strings),
         cmocka_unit_test(test_print_table_centres_headers_and_aligns_cells_right),
+        cmocka_unit_test(test_print_table_counts_the_columns_of_a_terminal),
         cmocka_unit_test(test_print_log_line_is_in_etcds_shape),
         cmocka_unit_test(test_print_progress_draws_five_times_a_second),
     };

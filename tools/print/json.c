@@ -4,10 +4,25 @@
 
 #include <inttypes.h>
 
+/* How many bytes at the front mean themselves. */
+static size_t plain_size(struct slice s)
+{
+    size_t len = 0;
+    while (len < s.len && s.data[len] >= ' ' && s.data[len] < 0x7f &&
+           strchr("\"\\<>&", s.data[len]) == NULL)
+        len++;
+    return len;
+}
+
 static void put_string(FILE *out, struct slice s)
 {
     fputc('"', out);
     while (s.len > 0) {
+        size_t plain = plain_size(s);
+        print_slice(out, slice_make(s.data, plain));
+        s = slice_make(s.data + plain, s.len - plain);
+        if (s.len == 0)
+            break;
         uint32_t code;
         size_t len = print_utf8_decode(s, &code);
         if (code == UINT32_MAX)

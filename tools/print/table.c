@@ -44,7 +44,27 @@ enum status print_table_add(struct print_table *table, const char *const *cells)
     return ST_OK;
 }
 
-/* Characters, each taken as one column wide. */
+/* Columns that a character takes on a terminal: two in the scripts of East Asia and for pictures,
+ * none for marks on the one before. */
+static size_t columns_of(uint32_t code)
+{
+    static const struct {
+        uint32_t first, last;
+        size_t columns;
+    } ranges[] = {
+        {0x300, 0x36f, 0},     {0x1100, 0x115f, 2},   {0x200b, 0x200f, 0},   {0x20d0, 0x20ff, 0},
+        {0x2e80, 0x303e, 2},   {0x3041, 0x33ff, 2},   {0x3400, 0x4dbf, 2},   {0x4e00, 0xa4cf, 2},
+        {0xa960, 0xa97c, 2},   {0xac00, 0xd7a3, 2},   {0xf900, 0xfaff, 2},   {0xfe00, 0xfe0f, 0},
+        {0xfe30, 0xfe6f, 2},   {0xff01, 0xff60, 2},   {0xffe0, 0xffe6, 2},   {0x1f300, 0x1f64f, 2},
+        {0x1f680, 0x1f6ff, 2}, {0x1f900, 0x1f9ff, 2}, {0x20000, 0x3fffd, 2},
+    };
+    for (size_t i = 0; i < sizeof(ranges) / sizeof(ranges[0]); i++) {
+        if (code >= ranges[i].first && code <= ranges[i].last)
+            return ranges[i].columns;
+    }
+    return 1;
+}
+
 static size_t text_width(const char *text)
 {
     struct slice left = slice_from_str(text);
@@ -53,7 +73,7 @@ static size_t text_width(const char *text)
         uint32_t code;
         size_t len = print_utf8_decode(left, &code);
         left = slice_make(left.data + len, left.len - len);
-        width++;
+        width += columns_of(code);
     }
     return width;
 }

@@ -105,10 +105,25 @@ void print_quoted_write(struct slice s, char *out)
     quote(s, out);
 }
 
+/* How many bytes at the front mean themselves. */
+static size_t plain_size(struct slice s)
+{
+    size_t len = 0;
+    while (len < s.len && s.data[len] >= ' ' && s.data[len] < 0x7f && s.data[len] != '"' &&
+           s.data[len] != '\\')
+        len++;
+    return len;
+}
+
 void print_quoted(FILE *out, struct slice s)
 {
     fputc('"', out);
     while (s.len > 0) {
+        size_t plain = plain_size(s);
+        print_slice(out, slice_make(s.data, plain));
+        s = slice_make(s.data + plain, s.len - plain);
+        if (s.len == 0)
+            break;
         uint32_t code;
         size_t len = print_utf8_decode(s, &code);
         char text[ESCAPE_BYTES_MAX];
@@ -120,8 +135,11 @@ void print_quoted(FILE *out, struct slice s)
 
 void print_escaped(FILE *out, struct slice s)
 {
-    for (size_t i = 0; i < s.len; i++)
-        fprintf(out, "\\x%02x", s.data[i]);
+    static const char digits[] = "0123456789abcdef";
+    for (size_t i = 0; i < s.len; i++) {
+        char text[4] = {'\\', 'x', digits[s.data[i] >> 4], digits[s.data[i] & 15]};
+        fwrite(text, 1, sizeof(text), out);
+    }
 }
 
 void print_slice(FILE *out, struct slice s)
