@@ -6,12 +6,14 @@ import hashlib
 import json
 import os
 import subprocess
+import threading
 
 import lib
 import utl_make
 
 KEYS = 1000000 if lib.FULL else 3000
 RSS_KIB_MAX = 128 << 10  # while keys are listed, however many there are
+LOOKS = 200 if lib.FULL else 10  # into a member that is being written to
 LIBRARY_FILES = ("-lock", "-shm")  # of LMDB and SQLite, for readers of a running member
 
 
@@ -155,6 +157,41 @@ def cleats(checks, tools, look, top):
                 checks.equal(state_of(server.data_dir), before, f"{backend}, {how}: changed")
 
 
+def beside(checks, tools, top):
+    """A member that is being written to, its log rolling and its store committing: never called damaged, and what is
+    shown only grows."""
+    for backend in ("lmdb", "sqlite"):
+        server = lib.Server(tools.args.cleat, f"{top}/busy-{backend}", flags=[f"--backend={backend}"]).start()
+        stop = threading.Event()
+
+        def write(number, server=server, stop=stop):
+            env = dict(os.environ, ETCDCTL_API="3")
+            for count in range(1 << 30):
+                if stop.is_set():
+                    return
+                subprocess.run([tools.args.etcdctl, "--endpoints", server.endpoint, "put", f"k{number}-{count}"],
+                               input=os.urandom(300000), env=env, check=True, stdout=subprocess.DEVNULL, timeout=60)
+
+        writers = [threading.Thread(target=write, args=(number,)) for number in range(2)]
+        for writer in writers:
+            writer.start()
+        seen = 0
+        try:
+            for _ in range(LOOKS):
+                checked = tools.utl("check", "--data-dir", server.data_dir, ok=False)
+                checks.check(checked.returncode == 0 and "damaged" not in checked.stdout,
+                             f"{backend}, busy: {checked.stdout}{checked.stderr}")
+                keys = len(json.loads(tools.utl("-w", "json", "inspect", "keys", server.data_dir).stdout))
+                checks.check(keys >= seen, f"{backend}, busy: {keys} keys after {seen}")
+                seen = keys
+        finally:
+            stop.set()
+            for writer in writers:
+                writer.join()
+        checks.check(seen > 10, f"{backend}, busy: only {seen} keys were seen")
+        server.stop()
+
+
 def kubernetes(checks, tools, top):
     """Objects of both forms are recognised."""
     server = lib.Server(tools.args.cleat, f"{top}/kube").start()
@@ -221,6 +258,7 @@ def main():
     look = Look(checks, tools)
     snapshot = etcds(checks, tools, look, top)
     cleats(checks, tools, look, top)
+    beside(checks, tools, top)
     kubernetes(checks, tools, top)
     refusals(checks, tools, snapshot, top)
     memory(checks, tools, top)

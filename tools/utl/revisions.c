@@ -11,7 +11,9 @@
 #include "base/minmax.h"
 #include "storage/mvcc.h"
 #include "storage/store.h"
+#include "tools/utl/progress.h"
 #include "tools/utl/sort.h"
+#include "tools/utl/utl.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -27,6 +29,8 @@ struct utl_revisions {
     struct store_view *view;
     struct utl_sort *sort;
     struct buf packed; /* scratch */
+    struct progress progress;
+    uint64_t read_bytes;
     int64_t current, compacted;
     /* next_live: the newest so far of the key that is being read, and one read too far */
     struct buf held_key;
@@ -94,6 +98,8 @@ static enum status take(void *context, struct revision revision, bool tombstone,
         return st;
     }
     r->current = max_i64(r->current, revision.main);
+    r->read_bytes += record.len + TOMBSTONE_KEY_BYTES;
+    progress_at(&r->progress, r->read_bytes);
     if (r->options.revision > 0 && revision.main > r->options.revision)
         return ST_OK;
     bool wanted = r->options.whole_key ? slice_eq(kv.key, r->options.prefix)
@@ -155,7 +161,9 @@ static enum status open_revisions(struct utl_revisions *r)
     lock_acquire(r->source->lock);
     r->view = store_view_acquire(r->source->store, UTL_SOURCE_READER);
     lock_release(r->source->lock);
+    progress_begin(&r->progress, utl_clock(), "reading", r->source->stat.in_use_bytes);
     st = store_view_each(r->view, (struct revision){0, 0}, take, r);
+    progress_end(&r->progress);
     if (st == ST_OK)
         st = check_revision(r);
     return st == ST_OK ? utl_sort_finish(r->sort) : st;

@@ -6,8 +6,6 @@
 #include "storage/revision.h"
 #include "tools/utl/source.h"
 
-struct progress;
-
 struct utl_revision {
     struct slice key; /* borrowed until the next one is taken */
     struct revision revision;

@@ -4,6 +4,8 @@
 #include "base/hash.h"
 #include "storage/dbfile/reader.h"
 #include "storage/revision.h"
+#include "tools/utl/progress.h"
+#include "tools/utl/utl.h"
 #include "wal/disks.h"
 
 #include <errno.h>
@@ -32,9 +34,15 @@ static enum status read_all(struct disk_file *file, struct utl_summary *summary,
     enum status st = dbfile_reader_open(file, why, &reader);
     if (st != ST_OK)
         return st;
-    while ((st = dbfile_reader_next(reader, &item)) == ST_OK)
-        take(&item, &in_keys, summary);
     summary->size_bytes = dbfile_reader_info(reader).size_bytes;
+    struct progress progress;
+    progress_begin(&progress, utl_clock(), "reading", summary->size_bytes);
+    while ((st = dbfile_reader_next(reader, &item)) == ST_OK) {
+        take(&item, &in_keys, summary);
+        struct dbfile_info info = dbfile_reader_info(reader);
+        progress_at(&progress, info.visited_pages_count * info.page_bytes);
+    }
+    progress_end(&progress);
     dbfile_reader_close(reader);
     return st == ST_NOT_FOUND ? ST_OK : st;
 }

@@ -3,6 +3,7 @@
 #include "storage/dbfile/reader.h"
 #include "tools/utl/commands.h"
 #include "tools/utl/format.h"
+#include "tools/utl/progress.h"
 #include "tools/utl/soundness.h"
 #include "tools/utl/utl.h"
 #include "wal/disks.h"
@@ -48,8 +49,15 @@ static enum status check_pages(struct verification *v, bool *sound_out)
     struct dbfile_reader *reader;
     struct dbfile_item item;
     enum status st = dbfile_reader_open(v->file, &v->why, &reader);
-    while (st == ST_OK)
+    struct progress progress;
+    progress_begin(&progress, utl_clock(), "checking pages",
+                   st == ST_OK ? dbfile_reader_info(reader).size_bytes : 0);
+    while (st == ST_OK) {
         st = dbfile_reader_next(reader, &item);
+        struct dbfile_info info = dbfile_reader_info(reader);
+        progress_at(&progress, info.visited_pages_count * info.page_bytes);
+    }
+    progress_end(&progress);
     if (reader != NULL) {
         struct dbfile_info info = dbfile_reader_info(reader);
         check->count = info.visited_pages_count;
