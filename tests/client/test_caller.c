@@ -313,6 +313,9 @@ static void test_caller_explains_why_nobody_could_be_reached(void **state)
         {"failed to connect to all addresses; last error: UNAVAILABLE: ipv4:1.2.3.4:5: Socket "
          "closed",
          "error reading server preface: EOF"},
+        {"failed to connect to all addresses; last error: UNKNOWN: unix:/a b: No such file or "
+         "directory",
+         "transport: Error while dialing: dial unix /a b: connect: no such file or directory"},
         {"", "error reading server preface: "},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {

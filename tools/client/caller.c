@@ -365,11 +365,7 @@ enum status caller_stream(struct caller *caller, const struct client_request *re
 
 static enum status copy_options(struct caller *caller, const struct caller_options *options)
 {
-    const char *first = strstr(options->client.endpoints, "://");
-    size_t first_len = strcspn(options->client.endpoints, ",");
-    first = first != NULL && first < options->client.endpoints + first_len
-                ? first + 3
-                : options->client.endpoints;
+    const char *first = caller_target(options->client.endpoints);
     snprintf(caller->target, sizeof(caller->target), "%.*s", (int)strcspn(first, ","), first);
     caller->dial_timeout_ms = options->dial_timeout_ms;
     caller->failed = options->failed;

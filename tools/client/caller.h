@@ -71,6 +71,9 @@ struct client *caller_client(struct caller *caller);
 /* True once, after options->stop was set. */
 bool caller_is_stopped(const struct caller *caller);
 
+/* An endpoint without its scheme, as log lines name it; borrowed from endpoint. */
+const char *caller_target(const char *endpoint);
+
 /* etcdctl's words for a reply that is not OK, in arena, NUL-terminated: the bare text of an error
  * of etcd's, "context deadline exceeded", or "rpc error: code = ... desc = ...". */
 const char *caller_error_text(const struct client_reply *reply, struct arena *arena);

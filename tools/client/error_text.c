@@ -57,6 +57,19 @@ const char *caller_error_text(const struct client_reply *reply, struct arena *ar
     return caller_rpc_error_text(reply, arena);
 }
 
+const char *caller_target(const char *endpoint)
+{
+    static const char *const schemes[] = {"unix:", "unixs:"};
+    const char *behind = strstr(endpoint, "://");
+    if (behind != NULL && behind < endpoint + strcspn(endpoint, ","))
+        return behind + 3;
+    for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++) {
+        if (strncmp(endpoint, schemes[i], strlen(schemes[i])) == 0)
+            return endpoint + strlen(schemes[i]);
+    }
+    return endpoint;
+}
+
 /* ---- why a connection failed ---- */
 
 static struct slice after(struct slice text, const char *mark)
@@ -80,9 +93,10 @@ static struct slice last_part(struct slice text)
  * for IPv6, the brackets as %5B and %5D. Both into address, as Go would. */
 static bool find_address(struct slice text, char *address, size_t size)
 {
-    struct slice rest = after(text, "ipv4:");
-    if (rest.len == 0)
-        rest = after(text, "ipv6:");
+    static const char *const families[] = {"ipv4:", "ipv6:", "unix:"};
+    struct slice rest = SLICE_EMPTY;
+    for (size_t i = 0; i < 3 && rest.len == 0; i++)
+        rest = after(text, families[i]);
     if (rest.len == 0)
         return false;
     size_t len = 0;
@@ -114,10 +128,11 @@ static void explain(struct slice text, const char *endpoint, char *out, size_t s
     if (has(text, "DNS resolution failed")) {
         snprintf(out, size, "transport: Error while dialing: dial tcp: lookup %.*s: no such host",
                  (int)strcspn(endpoint, ":"), endpoint);
-    } else if (has(text, "Failed to connect to remote host")) {
+    } else if (has(text, "Failed to connect to remote host") || has(text, " unix:")) {
         if (!find_address(text, address, sizeof(address)))
             snprintf(address, sizeof(address), "%s", endpoint);
-        snprintf(out, size, "transport: Error while dialing: dial tcp %s: connect: %c%.*s", address,
+        snprintf(out, size, "transport: Error while dialing: dial %s %s: connect: %c%.*s",
+                 has(text, " unix:") ? "unix" : "tcp", address,
                  len > 0 ? tolower(reason.data[0]) : '?', len > 0 ? len - 1 : 0,
                  (const char *)reason.data + (len > 0));
     } else if (has(text, "certificate verify failed")) {

@@ -167,6 +167,14 @@ static void log_failure(void *context, const struct caller_failure *failure)
     funlockfile(ctl->cli->err);
 }
 
+void ctl_log_failure(struct ctl *ctl, const struct client_reply *reply)
+{
+    struct caller_failure failure = {.target = caller_target(ctl->options.endpoints[0]),
+                                     .error =
+                                         slice_from_str(caller_rpc_error_text(reply, &ctl->arena))};
+    log_failure(ctl, &failure);
+}
+
 static const char *joined(struct ctl *ctl, char *const *endpoints, uint32_t count)
 {
     size_t len = 1;
@@ -268,9 +276,8 @@ const char *ctl_error_text(struct ctl *ctl, const struct client_reply *reply)
 /* With no time at all nothing is sent, as by etcd's client. */
 static struct ctl_answer answer_too_late(struct ctl *ctl)
 {
-    const char *first = ctl->options.endpoints[0], *scheme_end = strstr(first, "://");
     struct caller_failure failure = {
-        .target = scheme_end != NULL ? scheme_end + 3 : first,
+        .target = caller_target(ctl->options.endpoints[0]),
         .error = SLICE("rpc error: code = DeadlineExceeded desc = context deadline exceeded")};
     log_failure(ctl, &failure);
     return (struct ctl_answer){.error = "context deadline exceeded",
@@ -312,8 +319,7 @@ struct ctl_answer ctl_call_at(struct ctl *ctl, const char *endpoint,
     struct ctl_answer answer = {.code = CLIENT_UNKNOWN};
     struct caller *caller;
     /* etcd's client logs its own first endpoint, wherever it calls. */
-    const char *first = ctl->options.endpoints[0], *scheme_end = strstr(first, "://");
-    ctl->log_target = scheme_end != NULL ? scheme_end + 3 : first;
+    ctl->log_target = caller_target(ctl->options.endpoints[0]);
     answer.error = ctl_connect(ctl, endpoints, 1, &caller);
     if (answer.error == NULL)
         answer = call_by(ctl, caller, method, request);

@@ -103,6 +103,8 @@ struct ctl_answer ctl_call(struct ctl *ctl, const struct ctl_method *method,
 /* The same to this endpoint, over a connection of its own. */
 struct ctl_answer ctl_call_at(struct ctl *ctl, const char *endpoint,
                               const struct ctl_method *method, const ProtobufCMessage *request);
+/* Logs a failed call that none of these made. */
+void ctl_log_failure(struct ctl *ctl, const struct client_reply *reply);
 /* The error text of a reply that is none of CLIENT_OK: etcd's own texts bare, others as gRPC's. */
 const char *ctl_error_text(struct ctl *ctl, const struct client_reply *reply);
 /* Encodes a message into ctl's arena. Errors: ST_TOO_BIG, ST_NO_MEMORY. */

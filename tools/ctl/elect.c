@@ -8,30 +8,10 @@
 
 /* ---- taking part ---- */
 
-/* Another value under our key, from a run before with the same lease, is replaced. */
-static const char *proclaim(struct session *session, const Etcdserverpb__TxnResponse *answer,
-                            const char *value)
-{
-    if (answer->succeeded)
-        return NULL;
-    const Mvccpb__KeyValue *kv = answer->responses[0]->response_range->kvs[0];
-    if (slice_eq(ctl_slice(kv->value), slice_from_str(value)))
-        return NULL;
-    static const struct ctl_method method = {
-        "/etcdserverpb.KV/Put", &etcdserverpb__put_response__descriptor, .unlimited = true};
-    Etcdserverpb__PutRequest put = ETCDSERVERPB__PUT_REQUEST__INIT;
-    put.key = ctl_bytes(session->key);
-    put.value = ctl_bytes(value);
-    put.lease = session->lease;
-    return ctl_call(session->ctl, &method, &put.base).error;
-}
-
 static const char *win(struct session *session, const char *value)
 {
     const Etcdserverpb__TxnResponse *answer;
     const char *error = session_put_key(session, value, /* with_owner= */ false, &answer);
-    if (error == NULL)
-        error = proclaim(session, answer, value);
     if (error != NULL)
         return error;
     error = session_wait_turn(session);

@@ -61,6 +61,7 @@ static void next_key(struct load *load)
 static void count_error(struct load *load, const struct client_reply *reply)
 {
     struct load_result *result = load->result;
+    ctl_log_failure(load->ctl, reply);
     const char *text = caller_error_text(reply, &load->ctl->arena);
     uint32_t i = 0;
     while (i < result->errors_count && strcmp(result->errors[i].text, text) != 0)
