@@ -205,6 +205,10 @@ def kubernetes(checks, tools, top):
     server.stop()
     shown = tools.utl("inspect", "get", server.data_dir, "/registry/pods/ns/web").stdout
     checks.check('kind: "Pod"' in shown and '"app": "x"' in shown and 'namespace: "ns"' in shown, f"a pod: {shown}")
+    rows = json.loads(tools.utl("-w", "json", "inspect", "keys", "--kubernetes", server.data_dir).stdout)
+    checks.equal([(row["type"], row["namespace"], row["name"], row["apiVersion"], row["kind"]) for row in rows],
+                 [("things", "ns", "one", "example.org/v1", "Thing"), ("pods", "ns", "web", "v1", "Pod")],
+                 "Kubernetes' objects")
     shown = tools.utl("inspect", "get", server.data_dir, "/registry/example.org/things/ns/one").stdout
     checks.check('kind: "Thing"' in shown and '"a": "b"' in shown, f"a thing: {shown}")
 

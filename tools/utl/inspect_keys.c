@@ -57,11 +57,88 @@ static enum status list(struct inspect *i, const struct utl_revisions_options *o
     return st == ST_NOT_FOUND || st == ST_OK ? ended : st;
 }
 
+/* ---- Kubernetes' objects ---- */
+
+static const struct utl_column object_columns[] = {
+    {"TYPE", "type", "Type"},
+    {"NAMESPACE", "namespace", "Namespace"},
+    {"NAME", "name", "Name"},
+    {"APIVERSION", "apiVersion", "APIVersion"},
+    {"KIND", "kind", "Kind"},
+    {"MODIFIED", "mod_revision", "ModRevision"},
+    {"VALUE BYTES", "value_bytes", "ValueBytes"},
+};
+
+/* A name as text: what Kubernetes allows in one needs no quoting. */
+static void put_name(struct utl_rows *rows, struct buf *text, struct slice name)
+{
+    buf_reset(text);
+    enum status st = buf_append(text, name);
+    if (st == ST_OK)
+        st = buf_append(text, slice_make("", 1));
+    bool is_text = st == ST_OK && strlen((const char *)text->data) == name.len;
+    utl_rows_text(rows, is_text ? (const char *)text->data : "?");
+}
+
+static enum status put_object(struct utl_rows *rows, struct buf *text, struct utl_revisions *from,
+                              const struct utl_revision *revision, const struct kube_key *key)
+{
+    struct arena arena;
+    struct slice record;
+    struct mvcc_kv kv;
+    struct kube_object object;
+    enum status st = utl_revisions_record(from, revision->revision, &record);
+    if (st == ST_OK)
+        st = mvcc_kv_decode(record, &kv);
+    if (st != ST_OK)
+        return st;
+    arena_init(&arena, ARENA_BYTES_MAX);
+    if (!kube_object_read(kv.value, &arena, &object))
+        object = (struct kube_object){0};
+    put_name(rows, text, key->type);
+    put_name(rows, text, key->namespace);
+    put_name(rows, text, key->name);
+    put_name(rows, text, object.api_version);
+    put_name(rows, text, object.form == KUBE_ENCRYPTED ? SLICE("(encrypted)") : object.kind);
+    utl_rows_i64(rows, revision->revision.main);
+    utl_rows_u64(rows, revision->value_bytes);
+    arena_deinit(&arena);
+    return ST_OK;
+}
+
+static enum status list_objects(struct inspect *i, const struct utl_revisions_options *options,
+                                int64_t limit)
+{
+    struct utl_revisions *revisions;
+    struct utl_rows rows;
+    struct buf text;
+    enum status st = utl_revisions_open(i->source, options, &i->why, &revisions);
+    if (st != ST_OK)
+        return st;
+    buf_init(&text, UINT32_MAX);
+    utl_rows_begin(&rows, i->cli->out, i->format, object_columns, COLUMNS_COUNT(object_columns));
+    for (int64_t given = 0; st == ST_OK && (limit <= 0 || given < limit);) {
+        struct utl_revision revision;
+        struct kube_key key;
+        st = utl_revisions_next_live(revisions, &revision);
+        if (st != ST_OK || !kube_key_read(revision.key, &key))
+            continue;
+        st = put_object(&rows, &text, revisions, &revision, &key);
+        given++;
+    }
+    enum status ended = utl_rows_end(&rows);
+    utl_revisions_close(revisions);
+    buf_deinit(&text);
+    return st == ST_NOT_FOUND || st == ST_OK ? ended : st;
+}
+
 static enum status list_keys(struct inspect *i)
 {
     struct cli *cli = i->cli;
     const struct utl_revisions_options options = {
         .prefix = slice_from_str(cli_string(cli, "prefix")), .revision = cli_int(cli, "rev")};
+    if (cli_bool(cli, "kubernetes"))
+        return list_objects(i, &options, cli_int(cli, "limit"));
     return list(i, &options, cli_bool(cli, "all-revisions"), cli_int(cli, "limit"));
 }
 
@@ -89,6 +166,9 @@ static const struct cli_flag keys_flags[] = {
      .kind = CLI_BOOL,
      .help = "every revision that is kept, deletions too"},
     {.name = "limit", .kind = CLI_INT, .initial = "0", .help = "no more lines than this"},
+    {.name = "kubernetes",
+     .kind = CLI_BOOL,
+     .help = "Kubernetes' objects alone, by type, namespace and name"},
     INSPECT_FLAGS,
     {0},
 };
