@@ -2,6 +2,7 @@
 #include "tools/ctl/ctl.h"
 
 #include "base/buf.h"
+#include "base/duration.h"
 #include "base/minmax.h"
 #include "tools/print/log_line.h"
 
@@ -44,6 +45,32 @@ static const struct cli_flag *next_flag(const struct cli *cli, const char *name)
     return next;
 }
 
+/* As it was understood, not as it was typed. */
+static void tell_value(struct cli *cli, const struct cli_flag *flag)
+{
+    char duration[DURATION_TEXT_MAX];
+    uint32_t count;
+    switch (flag->kind) {
+    case CLI_BOOL:
+        fputs(cli_bool(cli, flag->name) ? "true" : "false", cli->err);
+        break;
+    case CLI_DURATION:
+        fputs(duration_format(cli_duration_ns(cli, flag->name), duration), cli->err);
+        break;
+    case CLI_LIST: {
+        char *const *items = cli_list(cli, flag->name, &count);
+        for (uint32_t i = 0; i < count; i++)
+            fprintf(cli->err, "%s%s", i == 0 ? "[" : ",", items[i]);
+        fputs(count == 0 ? "[]" : "]", cli->err);
+        break;
+    }
+    case CLI_STRING:
+    case CLI_INT:
+    case CLI_UINT:
+        fputs(cli_text(cli, flag->name), cli->err);
+    }
+}
+
 /* Variables and values, as a user who hunts for one wants to see them. */
 static void tell_flags(struct cli *cli)
 {
@@ -52,7 +79,9 @@ static void tell_flags(struct cli *cli)
         fputs(cli->program->environment, cli->err);
         for (const char *c = flag->name; *c != '\0'; c++)
             fputc(*c == '-' ? '_' : *c >= 'a' && *c <= 'z' ? *c - 'a' + 'A' : *c, cli->err);
-        fprintf(cli->err, flag->kind == CLI_LIST ? "=[%s]\n" : "=%s\n", cli_text(cli, flag->name));
+        fputc('=', cli->err);
+        tell_value(cli, flag);
+        fputc('\n', cli->err);
     }
 }
 
