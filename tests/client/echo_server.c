@@ -217,11 +217,18 @@ static void answer_authenticate(struct exchange *exchange)
 {
     grpc_slice request = body_bytes(exchange);
     size_t len = GRPC_SLICE_LENGTH(request);
-    bool wrong = len >= 5 && memcmp(GRPC_SLICE_START_PTR(request) + len - 5, "wrong", 5) == 0;
+    const uint8_t *end = GRPC_SLICE_START_PTR(request) + len;
+    bool wrong = len >= 5 && memcmp(end - 5, "wrong", 5) == 0;
+    bool strange = len >= 7 && memcmp(end - 7, "strange", 7) == 0;
     grpc_slice_unref(request);
     if (wrong) {
         answer(exchange, GRPC_STATUS_INVALID_ARGUMENT,
                "etcdserver: authentication failed, invalid user ID or password");
+        return;
+    }
+    if (strange) {
+        set_body(exchange, "\x12\x03t\n1", 5);
+        answer(exchange, 0, "");
         return;
     }
     char message[16], token[8];

@@ -3,10 +3,10 @@
  * Of one message each way: "/echo" answers with the request's body, "/fail" with InvalidArgument
  * and the body as text, "/hang" never, "/metadata" with what the call brought of the keys token and
  * hasleader. "/etcdserverpb.Auth/Authenticate" gives "t1", "t2" and so on, for any password but
- * "wrong"; "/etcdserverpb.KV/Range" and ".../Put" are "/metadata".
- * Of many: "/stream" sends each message back until the client has finished; "/many" takes the text
- * "COUNT BYTES" and sends so many messages, each of BYTES times the byte of its number; the streams
- * of etcd's watch and lease services follow a script. */
+ * "wrong", and for "strange" a token that cannot be sent; "/etcdserverpb.KV/Range" and ".../Put"
+ * are "/metadata". Of many: "/stream" sends each message back until the client has finished;
+ * "/many" takes the text "COUNT BYTES" and sends so many messages, each of BYTES times the byte of
+ * its number; the streams of etcd's watch and lease services follow a script. */
 #ifndef TESTS_CLIENT_ECHO_SERVER_H
 #define TESTS_CLIENT_ECHO_SERVER_H
 #include "base/slice.h"

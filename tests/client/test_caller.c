@@ -195,6 +195,9 @@ static void test_caller_open_says_why_a_user_is_refused(void **state)
     assert_string_equal(caller_error_text(&reply, &f->arena),
                         "etcdserver: authentication failed, invalid user ID or password");
     assert_int_equal(f->failures, 1);
+    assert_int_equal(open_as(f, echo_server_endpoint(f->server), "root", "strange").code,
+                     CLIENT_INTERNAL);
+    assert_null(f->caller);
     /* Without a password nobody is asked. */
     assert_int_equal(open_as(f, "127.0.0.1:1", "root", "").code, CLIENT_OK);
 }

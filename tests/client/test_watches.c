@@ -240,6 +240,21 @@ static void test_watches_end_at_what_is_no_response(void **state)
     run_until(f, 0, 1);
 }
 
+/* An event without what it is about: to leave it out would be to lose it. */
+static void test_watches_end_at_an_event_without_a_key(void **state)
+{
+    struct fixture *f = *state;
+    Mvccpb__Event event = MVCCPB__EVENT__INIT, *events[] = {&event};
+    Etcdserverpb__WatchResponse response = ETCDSERVERPB__WATCH_RESPONSE__INIT;
+    response.events = events;
+    response.n_events = 1;
+    will_confirm(f, 0, 5);
+    will_send(f, packed(f, &response.base));
+    watch(f, 0);
+    run_until(f, 0, 1);
+    assert_string_equal(f->error, "the server's response cannot be read");
+}
+
 /* Two watchers on a stream: the second is asked for after the first is confirmed, and progress goes
  * to both. */
 static void test_watches_share_a_stream(void **state)
@@ -318,6 +333,7 @@ int main(void)
         TEST(test_watches_end_with_a_final_error),
         TEST(test_watches_that_require_a_leader_end_without_one),
         TEST(test_watches_end_at_what_is_no_response),
+        TEST(test_watches_end_at_an_event_without_a_key),
         TEST(test_watches_share_a_stream),
         TEST(test_keepalive_renews_on_the_next_stream_until_the_lease_is_gone),
         TEST(test_keepalive_gives_up_a_lease_that_nobody_renews),

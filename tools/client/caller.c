@@ -202,6 +202,17 @@ static enum status attempt_somewhere(struct caller *caller, const struct client_
 
 /* ---- users ---- */
 
+/* gRPC takes nothing else as metadata. */
+static bool is_token(const char *text)
+{
+    size_t len = strlen(text);
+    for (size_t i = 0; i < len; i++) {
+        if (text[i] < ' ' || text[i] > '~')
+            return false;
+    }
+    return len < TOKEN_BYTES_MAX;
+}
+
 static enum status fetch_token(struct caller *caller, uint64_t deadline_ns, struct arena *arena,
                                struct client_reply *out)
 {
@@ -229,7 +240,7 @@ static enum status fetch_token(struct caller *caller, uint64_t deadline_ns, stru
     }
     Etcdserverpb__AuthenticateResponse *response =
         etcdserverpb__authenticate_response__unpack(NULL, out->body.len, out->body.data);
-    if (response == NULL || strlen(response->token) >= sizeof(caller->token))
+    if (response == NULL || !is_token(response->token))
         set_reply(out, CLIENT_INTERNAL, "the server's token cannot be read");
     else
         memcpy(caller->token, response->token, strlen(response->token) + 1);

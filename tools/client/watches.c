@@ -121,19 +121,30 @@ enum status watches_add(struct watches *watches, const struct watcher_options *o
 
 static void on_response(struct watches *watches, const Etcdserverpb__WatchResponse *response);
 
+/* A server's events each have their key, and a header above them. */
+static bool is_sound(const Etcdserverpb__WatchResponse *response)
+{
+    for (size_t i = 0; i < response->n_events; i++) {
+        if (response->events[i]->kv == NULL)
+            return false;
+    }
+    return response->n_events == 0 || response->header != NULL;
+}
+
 static void on_message(void *context, struct slice body)
 {
     struct watches *watches = context;
     Etcdserverpb__WatchResponse *response =
         etcdserverpb__watch_response__unpack(NULL, body.len, body.data);
-    if (response == NULL) {
+    if (response == NULL || !is_sound(response)) {
         watches->is_unreadable = true;
         client_stream_cancel(watches->stream);
-        return;
+    } else {
+        watches->reopen_ms = REOPEN_MS_MIN;
+        on_response(watches, response);
     }
-    watches->reopen_ms = REOPEN_MS_MIN;
-    on_response(watches, response);
-    etcdserverpb__watch_response__free_unpacked(response, NULL);
+    if (response != NULL)
+        etcdserverpb__watch_response__free_unpacked(response, NULL);
 }
 
 static void on_ended(void *context, const struct client_reply *reply)
@@ -279,20 +290,8 @@ static void deliver(struct watcher *watcher, const Etcdserverpb__WatchResponse *
     watcher->events.response(watcher->events.context, response);
 }
 
-/* A server's events each have their key. */
-static bool is_sound(const Etcdserverpb__WatchResponse *response)
-{
-    for (size_t i = 0; i < response->n_events; i++) {
-        if (response->events[i]->kv == NULL)
-            return false;
-    }
-    return true;
-}
-
 static void on_response(struct watches *watches, const Etcdserverpb__WatchResponse *response)
 {
-    if (!is_sound(response))
-        return;
     if (response->created) {
         on_created(watches, response);
         return;

@@ -7,11 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #define KEY_BYTES 512U
 #define VALUE_BYTES 512U
 #define METRICS_BYTES_MAX (16U << 20)
+#define METRICS_TIMEOUT_S 30
 #define MEGABYTE (1024.0 * 1024.0)
 
 static const struct {
@@ -55,6 +57,8 @@ static char *fetch(struct cli *cli, const char *address)
     int fd = dial(copy);
     if (fd < 0)
         return NULL;
+    struct timeval patience = {.tv_sec = METRICS_TIMEOUT_S};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
     const char *request = cli_format(cli, "GET /metrics HTTP/1.0\r\nHost: %s\r\n\r\n", address);
     char *text = arena_alloc_raw(&cli->arena, METRICS_BYTES_MAX + 1);
     size_t len = 0;

@@ -18,8 +18,7 @@ struct hold {
 
 static bool is_owner(const struct session *session, const Etcdserverpb__TxnResponse *answer)
 {
-    const Etcdserverpb__RangeResponse *owner =
-        answer->n_responses > 1 ? answer->responses[1]->response_range : NULL;
+    const Etcdserverpb__RangeResponse *owner = session_range_answer(answer, 1);
     return owner == NULL || owner->n_kvs == 0 ||
            owner->kvs[0]->create_revision == session->revision;
 }

@@ -132,11 +132,20 @@ static Etcdserverpb__RequestOp range_op(Etcdserverpb__RangeRequest *request)
     return op;
 }
 
+const Etcdserverpb__RangeResponse *session_range_answer(const Etcdserverpb__TxnResponse *answer,
+                                                        size_t number)
+{
+    if (number >= answer->n_responses)
+        return NULL;
+    const Etcdserverpb__ResponseOp *op = answer->responses[number];
+    bool is_range = op->response_case == ETCDSERVERPB__RESPONSE_OP__RESPONSE_RESPONSE_RANGE;
+    return is_range ? op->response_range : NULL;
+}
+
 /* When the key was there already: since when. */
 static const char *found_revision(struct session *session, const Etcdserverpb__TxnResponse *answer)
 {
-    const Etcdserverpb__RangeResponse *found =
-        answer->n_responses > 0 ? answer->responses[0]->response_range : NULL;
+    const Etcdserverpb__RangeResponse *found = session_range_answer(answer, 0);
     if (found == NULL || found->n_kvs == 0)
         return "the server's answer has not what was asked for";
     session->revision = found->kvs[0]->create_revision;

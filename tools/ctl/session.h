@@ -34,6 +34,9 @@ bool session_is_over(const struct session *session);
  * to the put or the get; with_owner adds a second one: the oldest key below the name. */
 const char *session_put_key(struct session *session, const char *value, bool with_owner,
                             const Etcdserverpb__TxnResponse **out);
+/* The answer to a transaction's nth request, when that was a range; else NULL. */
+const Etcdserverpb__RangeResponse *session_range_answer(const Etcdserverpb__TxnResponse *answer,
+                                                        size_t number);
 /* Waits until there is no key below the name that is older than ours. */
 const char *session_wait_turn(struct session *session);
 /* Deletes our key, only as we made it when `exactly`. A signal before this does not hinder it. */
