@@ -61,9 +61,9 @@ enum cli_kind {
 struct cli_flag {
     const char *name; /* without dashes; a row without a name ends the table */
     char letter;      /* shorthand, or 0 */
+    bool required;    /* cobra's "required flag(s) ... not set", before the command runs */
+    bool hidden;      /* works; help, completion and manual leave it out */
     enum cli_kind kind;
-    bool required;       /* cobra's "required flag(s) ... not set", before the command runs */
-    bool hidden;         /* works; help, completion and manual leave it out */
     const char *initial; /* the default as one would type it; NULL: false, "", none or 0 */
     const char *help;    /* one line */
 };

@@ -34,7 +34,13 @@ static inline const struct cli_command *cli_path_last(const struct cli_path *pat
 /* The flag that every command has; a table of its own. */
 extern const struct cli_flag cli_help_flags[];
 
-uint32_t cli_flags_count(const struct cli_flag *flags); /* NULL is none */
+static inline uint32_t cli_flags_count(const struct cli_flag *flags) /* NULL is none */
+{
+    uint32_t count = 0;
+    while (flags != NULL && flags[count].name != NULL)
+        count++;
+    return count;
+}
 const char *cli_flag_initial(const struct cli_flag *flag);
 
 /* Makes values for up to three tables of flags, at their defaults. Errors: ST_NO_MEMORY. */

@@ -14,9 +14,9 @@ struct script {
 
 static void put_flag_names(FILE *out, const struct cli_flag *flags)
 {
-    for (uint32_t i = 0; i < cli_flags_count(flags); i++) {
-        if (!flags[i].hidden)
-            fprintf(out, " --%s%s", flags[i].name, flags[i].kind == CLI_BOOL ? "" : "=");
+    for (const struct cli_flag *flag = flags; flag != NULL && flag->name != NULL; flag++) {
+        if (!flag->hidden)
+            fprintf(out, " --%s%s", flag->name, flag->kind == CLI_BOOL ? "" : "=");
     }
 }
 

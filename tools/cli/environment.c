@@ -9,8 +9,6 @@
 
 #define VARIABLE_BYTES_MAX 128U
 
-extern char **environ;
-
 static const char *variable_of(const struct cli *cli, const struct cli_flag *flag,
                                char out[VARIABLE_BYTES_MAX])
 {

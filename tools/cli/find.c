@@ -21,9 +21,9 @@ const struct cli_command *const *cli_path_commands(const struct cli_program *pro
 /* A switch takes no value; of a flag that this level does not know, cobra expects one. */
 static bool is_switch(const struct cli_flag *flags, const char *name, char letter)
 {
-    for (uint32_t i = 0; i < cli_flags_count(flags); i++) {
-        if (name != NULL ? strcmp(flags[i].name, name) == 0 : flags[i].letter == letter)
-            return flags[i].kind == CLI_BOOL;
+    for (const struct cli_flag *flag = flags; flag != NULL && flag->name != NULL; flag++) {
+        if (name != NULL ? strcmp(flag->name, name) == 0 : flag->letter == letter)
+            return flag->kind == CLI_BOOL;
     }
     return false;
 }
@@ -143,7 +143,7 @@ static int compare_names(const void *a, const void *b)
 void cli_walk(const struct cli_program *program, const struct cli_path *from, cli_visit_fn visit,
               void *context)
 {
-    const struct cli_command *sorted[NAME_BYTES_MAX];
+    const struct cli_command *sorted[NAME_BYTES_MAX] = {NULL};
     size_t count = 0;
     const struct cli_command *const *commands = cli_path_commands(program, from);
     for (; commands != NULL && *commands != NULL; commands++) {

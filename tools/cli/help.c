@@ -52,28 +52,35 @@ static int compare_flags(const void *a, const void *b)
     return strcmp((*first)->name, (*second)->name);
 }
 
+/* Adds those of a table that are shown to sorted; returns how many are in it then. */
+static uint32_t collect(const struct cli_flag *flags, const struct cli_flag **sorted,
+                        uint32_t count)
+{
+    for (const struct cli_flag *flag = flags; flag != NULL && flag->name != NULL; flag++) {
+        if (!flag->hidden)
+            sorted[count++] = flag;
+    }
+    return count;
+}
+
 /* The flags of one or two tables, in the order of names. */
 static void print_flags(const char *title, const struct cli_flag *a, const struct cli_flag *b,
                         FILE *out)
 {
-    uint32_t a_count = cli_flags_count(a), total = a_count + cli_flags_count(b), shown = 0;
-    const struct cli_flag **sorted = calloc(total + 1, sizeof(*sorted));
-    if (sorted == NULL || total == 0) {
-        free(sorted);
+    const struct cli_flag **sorted =
+        calloc(cli_flags_count(a) + cli_flags_count(b) + 1, sizeof(*sorted));
+    if (sorted == NULL)
         return;
-    }
+    uint32_t count = collect(b, sorted, collect(a, sorted, 0));
+    qsort(sorted, count, sizeof(*sorted), compare_flags);
     size_t width = 0;
-    for (uint32_t i = 0; i < total; i++) {
-        const struct cli_flag *flag = i < a_count ? &a[i] : &b[i - a_count];
-        if (flag->hidden)
-            continue;
-        sorted[shown++] = flag;
-        size_t size = print_flag(flag, NULL);
+    for (uint32_t i = 0; i < count; i++) {
+        size_t size = print_flag(sorted[i], NULL);
         width = size > width ? size : width;
     }
-    qsort(sorted, shown, sizeof(*sorted), compare_flags);
-    fprintf(out, "\n%s:\n", title);
-    for (uint32_t i = 0; i < shown; i++) {
+    if (count > 0)
+        fprintf(out, "\n%s:\n", title);
+    for (uint32_t i = 0; i < count; i++) {
         pad(out, print_flag(sorted[i], out), width);
         fprintf(out, "%s\n", sorted[i]->help);
     }

@@ -12,14 +12,6 @@ const struct cli_flag cli_help_flags[] = {
     {0},
 };
 
-uint32_t cli_flags_count(const struct cli_flag *flags)
-{
-    uint32_t count = 0;
-    while (flags != NULL && flags[count].name != NULL)
-        count++;
-    return count;
-}
-
 const char *cli_flag_initial(const struct cli_flag *flag)
 {
     if (flag->initial != NULL)

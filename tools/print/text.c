@@ -81,7 +81,7 @@ static size_t quote(struct slice s, char *out)
     while (s.len > 0) {
         uint32_t code;
         size_t len = print_utf8_decode(s, &code);
-        char text[ESCAPE_BYTES_MAX];
+        char text[ESCAPE_BYTES_MAX] = "";
         size_t size = escape(code, slice_make(s.data, len), text);
         if (out != NULL)
             memcpy(out + used, text, size);
@@ -126,7 +126,7 @@ void print_quoted(FILE *out, struct slice s)
             break;
         uint32_t code;
         size_t len = print_utf8_decode(s, &code);
-        char text[ESCAPE_BYTES_MAX];
+        char text[ESCAPE_BYTES_MAX] = "";
         fwrite(text, 1, escape(code, slice_make(s.data, len), text), out);
         s = slice_make(s.data + len, s.len - len);
     }
