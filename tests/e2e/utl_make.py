@@ -2,13 +2,17 @@
 """cleatutl makes members of snapshots and directories, etcd's and Cleat's: what was in them is served, with the same
 revisions and the same HashKV, whatever the way."""
 import base64
+import glob
 import json
 import os
 import random
 import re
 import subprocess
+import sys
 import urllib.request
 
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import cluster_lib
 import lib
 
 KEYS = 200000 if lib.FULL else 5000
@@ -224,6 +228,37 @@ def imports(checks, tools, etcd, tail, snapshot, want, top):
     server.stop()
 
 
+def among_etcds(checks, tools, top):
+    """One of three etcds is killed under way, imported, and takes its place again as Cleat: the others need not know."""
+    os.mkdir(f"{top}/mixed")
+    cluster = cluster_lib.Cluster(tools.args.etcd, f"{top}/mixed", 3, etcdctl=tools.args.etcdctl).start()
+    for number in range(30):
+        cluster.ctl("put", f"k{number}", "before")
+    leader = cluster.wait_leader()
+    member = cluster.followers()[0]
+    id_ = cluster.id_of(member)
+    member.kill()
+    others = [m for m in cluster.members if m is not member]
+    for number in range(30):
+        cluster.ctl("put", f"k{number}", "meanwhile", members=others)
+    tools.utl("import", member.data_dir, "--data-dir", f"{top}/mixed/imported")
+    member.binary, member.data_dir = tools.args.cleat, f"{top}/mixed/imported"
+    cluster.restart(member)
+    cluster.ctl("put", "after", "all", members=[member])
+    checks.equal(cluster.id_of(member), id_, "among etcds: the member's id")
+    for m in cluster.members:
+        checks.equal(cluster.ctl("get", "after", "--print-value-only", members=[m]).strip(), "all", f"among etcds: {m.name}")
+        checks.equal(cluster.ctl("get", "k7", "--print-value-only", members=[m]).strip(), "meanwhile",
+                     f"among etcds: {m.name}")
+    hashes = {json.loads(cluster.ctl("endpoint", "hashkv", "-w", "json", members=[m]))[0]["HashKV"]["hash"]
+              for m in cluster.members}
+    checks.equal(len(hashes), 1, "among etcds: one hash")
+    leader.stop()
+    cluster.ctl("put", "without", "the leader", members=[member])
+    checks.equal(cluster.ctl("member", "list", members=[member]).count("started"), 3, "among etcds: members")
+    cluster.stop()
+
+
 def rewritten(checks, tools, snapshot, want, top):
     """LMDB to SQLite and back, and each written anew."""
     server = lib.Server(tools.args.cleat, f"{top}/rewritten")
@@ -248,6 +283,12 @@ def rewritten(checks, tools, snapshot, want, top):
     checks.check(again.returncode == 1 and "already" in again.stderr, f"convert to the same: {again.stderr}")
 
 
+def is_written(path, offset):
+    with open(path, "rb") as file:
+        file.seek(offset)
+        return any(file.read(BLOCK))
+
+
 def cut_log(checks, tools, top):
     """A bit flips in the middle of the only member's log: it refuses, is cut before the damage, and goes on."""
     server = lib.Server(tools.args.cleat, f"{top}/damaged").start()
@@ -258,7 +299,7 @@ def cut_log(checks, tools, top):
     sound = tools.utl("log", "truncate", *directory, "--after", "10", "--dry-run")
     checks.check('"readable-entries-lost": ' in sound.stderr, f"a try on a sound log: {sound.stderr}")
     wal_dir = f"{server.data_dir}/member/wal"
-    path = max(f"{wal_dir}/{name}" for name in os.listdir(wal_dir) if name.endswith(".wal"))
+    path = next(path for path in glob.glob(f"{wal_dir}/*.wal") if is_written(path, 8 * BLOCK))
     with open(path, "r+b") as file:
         file.seek(8 * BLOCK + 140)
         byte = file.read(1)
@@ -334,6 +375,7 @@ def main():
     restored_here(checks, tools, snapshot, want, top)
     saves(checks, tools, etcd.data_dir, tail, want, small, top)
     imports(checks, tools, etcd, tail, snapshot, want, top)
+    among_etcds(checks, tools, top)
     jumped(checks, tools, snapshot, want, top)
     three(checks, tools, snapshot, want, top)
     rewritten(checks, tools, snapshot, want, top)
