@@ -65,6 +65,9 @@ struct backend_options {
                          differs */
     uint64_t map_bytes_max; /* the file never grows beyond it: then ST_NO_SPACE */
     bool create;            /* false: ST_NOT_FOUND when absent */
+    bool bulk;      /* with create: a store that is filled aside. Nothing of it is durable before a
+                       full commit, and after an error it is of no use; it has no snapshots and no
+                       stat. Open it anew to go on */
     bool read_only; /* tools; never creates, never changes a byte. The whole structure is looked at
                        first, so that damage gives ST_CORRUPT and never a signal. Without shared, no
                        other process may have the store open for writing */

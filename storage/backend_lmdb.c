@@ -3,8 +3,9 @@
  *
  * Sync policy: MDB_NOMETASYNC. A commit flushes its pages, then writes the page that names them
  * without a flush of its own; a power cut may lose the newest commit, whole, and the flush of the
- * next one makes it sure. MDB_NOSYNC and MDB_MAPASYNC are never used: they let that page overtake
- * what it names, which corrupted the tree in simulated power cuts. MDB_WRITEMAP is not used either:
+ * next one makes it sure. MDB_NOSYNC and MDB_MAPASYNC are never used on a store that is a store:
+ * they let that page overtake what it names, which corrupted the tree in simulated power cuts. (One
+ * that is filled in bulk is none before it is flushed as a whole.) MDB_WRITEMAP is not used either:
  * a stray pointer would reach the file, and a full disk would be a signal.
  *
  * Keys of LONG_KEY_BYTES_MIN bytes and more are stored under a prefix and a hash
@@ -651,6 +652,7 @@ static int open_env(struct lmdb_backend *lmdb, const struct backend_options *opt
     unsigned flags = MDB_NOSUBDIR | MDB_NOTLS | MDB_NORDAHEAD;
     flags |= options->read_only ? MDB_RDONLY : MDB_NOMETASYNC;
     flags |= options->read_only && !options->shared ? MDB_NOLOCK : 0;
+    flags |= options->bulk ? MDB_NOSYNC : 0;
     mdb_env_set_maxdbs(lmdb->env, BUCKETS_COUNT + 1);
     mdb_env_set_maxreaders(lmdb->env, LMDB_READERS_MAX);
     mdb_env_set_mapsize(lmdb->env, (size_t)map_bytes);

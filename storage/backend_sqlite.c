@@ -188,7 +188,7 @@ static enum status reserve_room(struct sqlite_backend *sqlite)
 static enum status end_transaction(struct sqlite_backend *sqlite, const struct store_mark *mark)
 {
     enum status st = mark == NULL ? ST_OK : put_mark(sqlite, mark);
-    if (st == ST_OK)
+    if (st == ST_OK && sqlite->bulk_file < 0)
         st = reserve_room(sqlite);
     if (st == ST_OK)
         st = status_from_sqlite(sqlite->writer->db, sqlite_run(sqlite->writer->db, "COMMIT"));
@@ -208,11 +208,13 @@ static enum status end_transaction(struct sqlite_backend *sqlite, const struct s
 static enum status sqlite_commit(struct backend *backend, const struct store_mark *mark, bool full,
                                  uint64_t *durable_out)
 {
-    (void)full; /* every commit is */
     struct sqlite_backend *sqlite = sqlite_of(backend);
     enum status st = mark != NULL ? begin(sqlite) : ST_OK;
     if (st == ST_OK && sqlite->writing)
         st = end_transaction(sqlite, mark);
+    /* But in a store that is filled every commit is a full one. */
+    if (st == ST_OK && full && sqlite->bulk_file >= 0 && fsync(sqlite->bulk_file) != 0)
+        st = ST_IO;
     *durable_out = sqlite->mark_index;
     return st;
 }
@@ -251,6 +253,8 @@ static enum status sqlite_upkeep(struct backend *backend, bool *reopen_out)
 {
     *reopen_out = false;
     struct sqlite_backend *sqlite = sqlite_of(backend);
+    if (sqlite->bulk_file >= 0)
+        return ST_OK;
     if (sqlite->drained && sqlite->reopened && !sqlite->refused)
         return ST_OK;
     if (sqlite->drained) {
@@ -392,6 +396,8 @@ static void sqlite_close_backend(struct backend *backend)
         sqlite_connection_free(CONTAINER_OF(node, struct connection, node));
     sqlite_connection_free(sqlite->writer);
     sqlite_room_deinit(&sqlite->room); /* after the last connection */
+    if (sqlite->bulk_file >= 0)
+        close(sqlite->bulk_file); /* likewise */
     buf_deinit(&sqlite->sealed);
     free(sqlite);
 }
@@ -480,6 +486,18 @@ static enum status recognise(struct sqlite_backend *sqlite, const struct backend
     return header_verdict(options, st);
 }
 
+/* No page is written twice, and none is synced before the end. */
+static const char bulk_settings[] = "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=OFF;"
+                                    "PRAGMA synchronous=OFF; PRAGMA cell_size_check=1";
+
+static enum status open_bulk(struct sqlite_backend *sqlite, const struct backend_options *options)
+{
+    sqlite->bulk_file = open(options->path, O_RDWR | O_CLOEXEC);
+    return sqlite->bulk_file >= 0
+               ? ST_OK
+               : open_fails(options, ST_IO, "cannot be opened: %s", strerror(errno));
+}
+
 static enum status open_writer(struct sqlite_backend *sqlite, const struct backend_options *options,
                                bool fresh)
 {
@@ -503,7 +521,7 @@ static enum status open_writer(struct sqlite_backend *sqlite, const struct backe
     st = fresh ? found(sqlite, options) : ST_OK;
     if (st != ST_OK)
         return st;
-    rc = sqlite_connection_configure(sqlite, db);
+    rc = options->bulk ? sqlite_run(db, bulk_settings) : sqlite_connection_configure(sqlite, db);
     if (rc != SQLITE_OK)
         return open_fails(options, status_from_sqlite(db, rc), "cannot be opened: %s",
                           sqlite3_errmsg(db));
@@ -544,6 +562,7 @@ static enum status sqlite_open_backend(const struct backend_options *options, st
     sqlite->base.ops = backend_sqlite();
     sqlite->read_only = options->read_only;
     sqlite->shared = options->shared;
+    sqlite->bulk_file = -1;
     sqlite->page_count_max = options->map_bytes_max / PAGE_BYTES;
     list_init(&sqlite->pool);
     buf_init(&sqlite->sealed, SQLITE_VALUE_BYTES_MAX);
@@ -553,7 +572,9 @@ static enum status sqlite_open_backend(const struct backend_options *options, st
         st = open_writer(sqlite, options, fresh);
     if (st == ST_OK)
         st = load_state(sqlite, options);
-    if (st == ST_OK && !options->read_only)
+    if (st == ST_OK && options->bulk)
+        st = open_bulk(sqlite, options);
+    else if (st == ST_OK && !options->read_only)
         st = open_room(sqlite, options);
     if (st != ST_OK) {
         sqlite_close_backend(&sqlite->base);

@@ -36,6 +36,7 @@ struct sqlite_backend {
     struct backend base;
     const char *path; /* of room */
     struct sqlite_room room;
+    int bulk_file; /* descriptor of a store that is filled; -1: an ordinary one */
     bool read_only, shared, writing;
     uint64_t page_count_max; /* 0: none */
     struct connection *writer;

@@ -47,7 +47,7 @@ enum status maker_load(struct maker *maker, struct disk_file *file)
     maker_store_path(maker, path);
     struct dbfile_load_options options = {
         .file = file, .backend = maker->ops, .target = store_options(maker, path)};
-    options.target.create = true;
+    options.target.create = options.target.bulk = true;
     struct dbfile_loader *loader;
     enum status st = dbfile_loader_open(&options, &loader);
     for (bool done = false; st == ST_OK && !done;) {
@@ -160,7 +160,7 @@ enum status maker_copy(struct maker *maker, const struct dbfile_source *source)
     char path[PATH_MAX];
     maker_store_path(maker, path);
     struct backend_options options = store_options(maker, path);
-    options.create = true;
+    options.create = options.bulk = true;
     enum status st = maker->ops->open(&options, &maker->store);
     if (st != ST_OK)
         return maker_explain(maker->why, st, maker->options.data_dir);
@@ -173,7 +173,11 @@ enum status maker_copy(struct maker *maker, const struct dbfile_source *source)
         st = commit_some(&c, /* all= */ true);
     buf_deinit(&c.last_key);
     maker->content.revision = max_i64(max_i64(c.last_main, maker->content.compact_revision), 1);
-    return st == ST_OK ? ST_OK : store_fails(maker, st);
+    if (st != ST_OK)
+        return store_fails(maker, st);
+    maker->ops->close(maker->store);
+    maker->store = NULL;
+    return maker_explain(maker->why, open_filled(maker), maker->options.data_dir);
 }
 
 /* ---- changes to what was filled in ---- */

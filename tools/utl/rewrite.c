@@ -55,6 +55,7 @@ static enum status copy(struct rewrite *r, const char *what)
                                       .life_id = r->stopped.datadir.format.life_id,
                                       .map_bytes_max = STOPPED_MAP_BYTES_MAX,
                                       .create = true,
+                                      .bulk = true,
                                       .why = &r->why};
     struct backend_stat stat;
     struct progress progress;
@@ -100,9 +101,6 @@ static void close_stores(struct rewrite *r)
 static enum status replace(struct rewrite *r, const char *what)
 {
     enum status st = copy(r, what);
-    struct backend_stat stat;
-    if (st == ST_OK)
-        st = r->to_ops->stat(r->to, &stat);
     close_stores(r);
     if (st == ST_OK)
         st = sync_folder(r);
