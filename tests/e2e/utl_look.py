@@ -5,6 +5,7 @@ import base64
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import threading
 
@@ -14,6 +15,7 @@ import utl_make
 KEYS = 1000000 if lib.FULL else 3000
 RSS_KIB_MAX = 128 << 10  # while keys are listed, however many there are
 LOOKS = 200 if lib.FULL else 10  # into a member that is being written to
+REQUESTS = 50000 if lib.FULL else 4000
 LIBRARY_FILES = ("-lock", "-shm")  # of LMDB and SQLite, for readers of a running member
 
 
@@ -192,6 +194,36 @@ def beside(checks, tools, top):
         server.stop()
 
 
+def mixed(checks, tools, top):
+    """The store of one member beside the log of another: each sound, but not together."""
+    servers = [lib.Server(tools.args.etcd, f"{top}/mixed-{number}").start() for number in range(2)]
+    for server in servers:
+        for number in range(20):
+            tools.etcdctl(server, "put", f"k{number % 7}", f"{server.data_dir} {number}")
+    for server in servers:
+        server.stop()
+        checked = tools.utl("check", "--data-dir", server.data_dir, ok=False)
+        checks.check(checked.returncode == 0 and "the store against the log, ok, 20," in checked.stdout,
+                     f"not mixed: {checked.stdout}{checked.stderr}")
+    shutil.copy(f"{servers[0].data_dir}/member/snap/db", f"{servers[1].data_dir}/member/snap/db")
+    checked = tools.utl("check", "--data-dir", servers[1].data_dir, ok=False)
+    checks.check(checked.returncode == 1 and "holds something else" in checked.stdout,
+                 f"mixed: {checked.stdout}{checked.stderr}")
+
+
+def random_requests(checks, tools, top):
+    """Requests of every kind, many of which change nothing: their log and their store go together."""
+    servers = [lib.Server(binary, f"{top}/random-{number}").start()
+               for number, binary in enumerate((tools.args.etcd, tools.args.cleat))]
+    tools.run([tools.args.differential, "--reference", servers[0].endpoint, "--subject", servers[1].endpoint,
+               "--seed", "2", "--requests", str(REQUESTS)])
+    for server in servers:
+        server.stop()
+        checked = tools.utl("check", "--data-dir", server.data_dir, ok=False)
+        checks.check(checked.returncode == 0 and "the store against the log, ok" in checked.stdout,
+                     f"random requests: {checked.stdout}{checked.stderr}")
+
+
 def kubernetes(checks, tools, top):
     """Objects of both forms are recognised."""
     server = lib.Server(tools.args.cleat, f"{top}/kube").start()
@@ -255,6 +287,7 @@ def memory(checks, tools, top):
 
 def main():
     parser = lib.arguments(__doc__, cleat="build/release/server/cleat", cleatutl="build/release/tools/utl/cleatutl",
+                           differential="build/release/tests/e2e/differential",
                            etcd="etcd", etcdctl="etcdctl", etcdutl="")
     args = parser.parse_args()
     args.etcd, args.etcdctl = lib.need_program(args.etcd), lib.need_program(args.etcdctl)
@@ -263,7 +296,9 @@ def main():
     snapshot = etcds(checks, tools, look, top)
     cleats(checks, tools, look, top)
     beside(checks, tools, top)
+    random_requests(checks, tools, top)
     kubernetes(checks, tools, top)
+    mixed(checks, tools, top)
     refusals(checks, tools, snapshot, top)
     memory(checks, tools, top)
     checks.done()

@@ -1,6 +1,7 @@
 /* check: a verdict for each part of a data directory, and what an operator can do next. */
 #include "server/state/machine.h"
 #include "storage/store.h"
+#include "tools/utl/agreement.h"
 #include "tools/utl/commands.h"
 #include "tools/utl/format.h"
 #include "tools/utl/soundness.h"
@@ -184,6 +185,21 @@ static void tell_replay(struct utl_report *report, const struct utl_source *sour
                          source->applied, source->committed);
 }
 
+/* The store as it is, without what the log has more. */
+static enum status compare(struct checking *c)
+{
+    struct utl_source_options options = options_of(c);
+    struct utl_source *source;
+    options.without_index = true;
+    enum status st = utl_source_open(&options, &c->why, &source);
+    if (st == ST_OK && source->has_log && source->mark.index > 0)
+        st = utl_check_agreement(source, &c->report);
+    if (st == ST_OK)
+        utl_source_close(source);
+    buf_reset(&c->why);
+    return st == ST_NO_MEMORY ? st : ST_OK;
+}
+
 static enum status check_log(struct checking *c)
 {
     struct utl_check *check = utl_report_add(&c->report, "log");
@@ -204,7 +220,9 @@ static enum status check_log(struct checking *c)
                                                                   : "",
              s->torn_tail);
     tell_replay(&c->report, s);
-    st = utl_check_state(s, &c->report);
+    st = compare(c);
+    if (st == ST_OK)
+        st = utl_check_state(s, &c->report);
     utl_source_close(s);
     return st;
 }
