@@ -83,6 +83,18 @@ static void test_maker_puts_the_log_where_it_is_told(void **state)
     expect_made(&options, 0);
 }
 
+static void test_maker_makes_the_directories_above(void **state)
+{
+    (void)state;
+    struct maker_options options = fixture_options(in_root("not/there/yet"), "", "lmdb");
+    expect_made(&options, 0);
+    options.data_dir = in_root("not/this/either");
+    assert_int_equal(fixture_make(&options, db, UINT64_MAX, &why), ST_INVALID);
+    buf_reset(&why);
+    assert_int_not_equal(access(in_root("not/this"), F_OK), 0);
+    assert_int_equal(access(in_root("not/there"), F_OK), 0);
+}
+
 static void write_file(const char *path, const char *text)
 {
     FILE *file = fopen(path, "w");
@@ -146,6 +158,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_maker_makes_a_member_of_a_db_file),
+        cmocka_unit_test(test_maker_makes_the_directories_above),
         cmocka_unit_test(test_maker_puts_the_log_where_it_is_told),
         cmocka_unit_test(test_maker_refuses_what_is_somebodys),
         cmocka_unit_test(test_maker_refuses_more_revisions_than_there_are),

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <libgen.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -148,8 +149,14 @@ static void remove_part(struct maker *maker)
         (void)nftw(maker->datadir.wal, remove_one, FOLDERS_OPEN_MAX, FTW_DEPTH | FTW_PHYS);
     else if (maker->datadir.wal_is_apart)
         remove_segments(maker->datadir.wal);
-    if (maker->made_root)
-        (void)rmdir(maker->datadir.root);
+    snprintf(path, sizeof(path), "%s", maker->datadir.root);
+    for (size_t len = strlen(path); len > maker->found_len; len = strlen(path)) {
+        (void)rmdir(path);
+        char *slash = strrchr(path, '/');
+        if (slash == NULL)
+            return;
+        *slash = '\0';
+    }
 }
 
 static enum status write_marker(struct maker *maker)
@@ -190,6 +197,44 @@ static enum status make_part(struct maker *maker)
     return st == ST_OK ? ST_OK : maker_fail(maker->why, st, "%s", text);
 }
 
+/* Makes a directory and its name durable. */
+static enum status make_durably(struct maker *maker, const char *path)
+{
+    char copy[PATH_MAX];
+    snprintf(copy, sizeof(copy), "%s", path);
+    if (mkdir(path, 0700) != 0 && errno != EEXIST)
+        return fail_errno(maker->why, "make the directory", path);
+    int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    enum status st = fd < 0 || fsync(fd) != 0 ? fail_errno(maker->why, "sync", copy) : ST_OK;
+    if (fd >= 0)
+        close(fd);
+    return st;
+}
+
+/* The directories above data_dir that are not there yet, as etcdutl makes them. */
+static enum status make_parents(struct maker *maker)
+{
+    char path[PATH_MAX];
+    const char *data_dir = maker->options.data_dir;
+    int len = snprintf(path, sizeof(path), "%s", data_dir);
+    if (len < 0 || (size_t)len >= sizeof(path))
+        return ST_OK; /* datadir_open() says it */
+    bool is_found = true;
+    enum status st = ST_OK;
+    for (size_t at = 1; at <= (size_t)len && st == ST_OK; at++) {
+        if (path[at] != '/' && path[at] != '\0')
+            continue;
+        path[at] = '\0';
+        is_found = is_found && access(path, F_OK) == 0;
+        if (is_found)
+            maker->found_len = at;
+        else if (at < (size_t)len)
+            st = make_durably(maker, path);
+        path[at] = data_dir[at];
+    }
+    return st;
+}
+
 static enum status open_datadir(struct maker *maker)
 {
     const struct maker_options *o = &maker->options;
@@ -197,7 +242,9 @@ static enum status open_datadir(struct maker *maker)
     enum status st = maker_check(o, maker->why);
     if (st != ST_OK)
         return st;
-    maker->made_root = access(o->data_dir, F_OK) != 0;
+    st = make_parents(maker);
+    if (st != ST_OK)
+        return st;
     st = datadir_open(o->data_dir, o->wal_dir, &maker->datadir, text, sizeof(text));
     if (st != ST_OK)
         return maker_fail(maker->why, st, "%s", text);

@@ -15,7 +15,8 @@ struct maker {
     uint64_t life_id;
     struct backend *store; /* open once it is filled; owned */
     struct maker_content content;
-    bool made_root, made_wal; /* directories that were not there before */
+    size_t found_len; /* of data_dir's path, as far as it was there before */
+    bool made_wal;    /* the log directory was not there before */
     bool finished;
 };
 
