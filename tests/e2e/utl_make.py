@@ -283,6 +283,24 @@ def rewritten(checks, tools, snapshot, want, top):
     checks.check(again.returncode == 1 and "already" in again.stderr, f"convert to the same: {again.stderr}")
 
 
+def log_apart(checks, tools, snapshot, want, top):
+    """A member whose log lies in a directory of its own."""
+    wal_dir = f"{top}/the-log"
+    server = lib.Server(tools.args.cleat, f"{top}/deep/down/apart", flags=["--wal-dir", wal_dir])
+    os.makedirs(f"{top}/deep/down")
+    tools.utl("snapshot", "restore", snapshot, "--data-dir", server.data_dir, "--wal-dir", wal_dir, *founding(server))
+    checks.equal(tools.content(tools.serve(server)), want, "a log apart: content")
+    server.stop()
+    lost = tools.utl("defrag", "--data-dir", server.data_dir, ok=False)
+    checks.check(lost.returncode == 1 and "--wal-dir" in lost.stderr, f"a log apart: not told of it: {lost.stderr}")
+    tools.utl("defrag", "--data-dir", server.data_dir, "--wal-dir", wal_dir)
+    tools.utl("snapshot", "save", f"{top}/apart.db", "--data-dir", server.data_dir, "--wal-dir", wal_dir)
+    done = tools.utl("recover", f"{server.data_dir}={wal_dir}", snapshot)
+    checks.check("The best is" in done.stdout, f"a log apart: recover: {done.stdout}")
+    checks.equal(tools.content(tools.serve(server)), want, "a log apart: content, written anew")
+    server.stop()
+
+
 def is_written(path, offset):
     with open(path, "rb") as file:
         file.seek(offset)
@@ -379,6 +397,7 @@ def main():
     jumped(checks, tools, snapshot, want, top)
     three(checks, tools, snapshot, want, top)
     rewritten(checks, tools, snapshot, want, top)
+    log_apart(checks, tools, snapshot, want, top)
     cut_log(checks, tools, top)
     refusals(checks, tools, snapshot, top)
     checks.done()
