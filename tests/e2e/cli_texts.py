@@ -8,6 +8,8 @@ import sys
 
 import lib
 
+PACKAGING = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "packaging")
+
 
 def output_of(command, **options):
     return subprocess.run(command, check=True, capture_output=True, timeout=60, **options).stdout.decode()
@@ -23,6 +25,10 @@ def check_page(checks, program, name):
     page = output_of([program, "help", "--man"])
     for command in commands_of(program):
         checks.check(f'.SS "{command}"'.replace("-", "\\-") in page, f"{name}'s manual page has {command}")
+    check_roff(checks, page, name)
+
+
+def check_roff(checks, page, name):
     if shutil.which("groff"):
         done = subprocess.run(["groff", "-man", "-Tutf8", "-ww", "-z"], input=page.encode(), capture_output=True,
                               check=False, timeout=60)
@@ -60,11 +66,14 @@ def check_completion(checks, program, name, lines):
 
 def main():
     args = lib.arguments(__doc__, cleatctl="build/release/tools/ctl/cleatctl",
-                         cleatutl="build/release/tools/utl/cleatutl").parse_args()
+                         cleatutl="build/release/tools/utl/cleatutl", bench="build/release/bench/cleat-bench").parse_args()
     checks = lib.Checks()
     cleatctl, cleatutl = os.path.abspath(args.cleatctl), os.path.abspath(args.cleatutl)
     check_page(checks, cleatctl, "cleatctl")
     check_page(checks, cleatutl, "cleatutl")
+    bench = output_of([sys.executable, os.path.join(PACKAGING, "bench-man.py"), os.path.abspath(args.bench)])
+    checks.check(all(f'.SS "{command}"' in bench for command in ("disk", "wal", "kv", "compare")), "cleat-bench's page")
+    check_roff(checks, bench, "cleat-bench")
     check_completion(checks, cleatctl, "cleatctl", {
         "mem": ["member"], "member ''": ["add", "list", "promote", "remove", "update"], "member a": ["add"],
         "--endpoints x get --pref": ["--prefix"], "put --prev": ["--prev-kv"], "completion f": ["fish"]})
