@@ -93,7 +93,6 @@ struct store {
 /* Opens snapshots of the instance's newest commit. Errors: the backend's. */
 CHECKED enum status store_set_new(struct store *store, struct store_instance *instance,
                                   struct store_set **out);
-void store_set_free(struct store_set *set); /* one that was never published */
 void store_set_free(struct store_set *set); /* one that nobody has on loan */
 /* Makes set the published one; drops the sealed generation with the old one if drop_sealed. */
 void store_publish(struct store *store, struct store_set *set, bool drop_sealed);

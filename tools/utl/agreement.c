@@ -209,7 +209,7 @@ static void add_to(int64_t *set, uint32_t *count, int64_t revision)
 /* From where the store may stand after an entry to where it may have stood before. */
 static enum status step(struct agreement *a, const struct maker_of *maker, bool must_make)
 {
-    int64_t next[SET_MAX];
+    int64_t next[SET_MAX] = {0};
     uint32_t count = 0;
     enum status st = ST_OK;
     for (uint32_t i = 0; i < a->set_count && st == ST_OK; i++) {
