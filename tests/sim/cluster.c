@@ -19,7 +19,8 @@
 #define TICK_NS (100 * NS_PER_MS)
 #define ELECTION_TICKS 10U
 #define PER_MILLION 1000000
-#define STOP_NS (2 * NS_PER_S) /* an orderly stop waits no longer for what is open */
+#define FREE_BYTES (100ULL << 20) /* that a copy would save, by what the store in memory says */
+#define STOP_NS (2 * NS_PER_S)    /* an orderly stop waits no longer for what is open */
 
 static void describe(const struct cluster_member *m)
 {
@@ -256,7 +257,8 @@ static enum status store_chosen(void *context, const char *path)
 {
     struct cluster_member *m = context;
     snprintf(m->store_path, sizeof(m->store_path), "%s", path);
-    m->installs_count++;
+    if (strcmp(path, m->made_path) == 0)
+        m->installs_count++;
     return ST_OK;
 }
 
@@ -515,6 +517,27 @@ void cluster_pause(struct cluster *cluster, uint32_t member, uint64_t for_ns)
 {
     struct cluster_member *m = &cluster->members[member];
     m->paused_until_ns = m->last_paused_ns = cluster->now_ns + for_ns;
+}
+
+static void copied(struct defragment_request *request, enum api_error error)
+{
+    struct cluster_member *m = CONTAINER_OF(request, struct cluster_member, copy);
+    if (error != API_OK && error != API_STOPPED && !m->may_fail)
+        cluster_fail(m->cluster, "member %u cannot copy its store: %s", m->number,
+                     api_error_text(error));
+    m->is_copying = false;
+}
+
+void cluster_defragment(struct cluster *cluster, uint32_t member)
+{
+    struct cluster_member *m = &cluster->members[member];
+    if (m->is_copying)
+        return;
+    if (cluster->options.backend == NULL)
+        backend_mem_set_free(m->store_path, FREE_BYTES);
+    m->is_copying = true;
+    m->copy = (struct defragment_request){.done = copied};
+    loops_defragment(m->loops, &m->copy);
 }
 
 void cluster_set_clock_rate(struct cluster *cluster, uint32_t member, int64_t rate_ppm)

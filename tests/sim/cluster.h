@@ -90,6 +90,8 @@ struct cluster_member {
     char made_path[128]; /* of the newest store made of a snapshot; it may not be in use */
     uint64_t snapshots_received, installs_count;
     uint32_t copies_count; /* compact ones that were begun */
+    struct defragment_request copy;
+    bool is_copying; /* copy is not answered yet */
     uint64_t life_id;
     struct cluster_clock time;
     struct cluster_promises promises;
@@ -186,6 +188,8 @@ void cluster_start(struct cluster *cluster, uint32_t member);
 void cluster_stall_disk(struct cluster *cluster, uint32_t member, uint64_t for_ns);
 /* The process is not scheduled for so long; the disk and the network go on. */
 void cluster_pause(struct cluster *cluster, uint32_t member, uint64_t for_ns);
+/* A compact copy takes the place of its store, beside everything else. */
+void cluster_defragment(struct cluster *cluster, uint32_t member);
 void cluster_set_clock_rate(struct cluster *cluster, uint32_t member, int64_t rate_ppm);
 /* Time by the member's own clock. */
 uint64_t cluster_local_ns(const struct cluster_member *member);

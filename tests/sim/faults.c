@@ -60,6 +60,7 @@ static const char *const names[FAULTS_COUNT] = {
     [FAULT_PAUSE] = "pause",
     [FAULT_CLOCK_RATE] = "clock-rate",
     [FAULT_WALL_JUMP] = "wall-jump",
+    [FAULT_COPY] = "copy",
     [FAULT_MEMBERS] = "members",
     [FAULT_HAND_OVER] = "hand-over",
 };
@@ -385,6 +386,9 @@ static void disturb_member(struct faults *faults, enum fault fault, struct clust
         break;
     case FAULT_CLOCK_RATE:
         change_clock(faults, m, length_ns);
+        break;
+    case FAULT_COPY:
+        cluster_defragment(faults->cluster, m->number);
         break;
     default:
         m->time.wall_ahead_ns = (int64_t)draw(faults, 7200 * NS_PER_S) - 3600 * (int64_t)NS_PER_S;

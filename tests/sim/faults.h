@@ -22,6 +22,7 @@ enum fault {
     FAULT_DISK_FULL,
     FAULT_STORE_ERROR, /* of the backend, below the store */
     FAULT_STORE_FULL,
+    FAULT_COPY,  /* a compact one takes the place of a store */
     FAULT_PAUSE, /* of a process */
     FAULT_CLOCK_RATE,
     FAULT_WALL_JUMP,
