@@ -43,9 +43,10 @@ class Writer(threading.Thread):
         self.process.wait()
 
 
-def fill(bench, endpoint, keys):
-    subprocess.run([bench, "kv", "--endpoint", endpoint, "--keys", str(keys), "--clients", "64", "--value-bytes", "300",
-                    "--prefix", "/fill/"], check=True, stdout=subprocess.DEVNULL, timeout=300)
+def fill(bench, endpoint, keys, value_bytes=300):
+    subprocess.run([bench, "kv", "--endpoint", endpoint, "--keys", str(keys), "--clients", "64",
+                    "--value-bytes", str(value_bytes), "--prefix", "/fill/"],
+                   check=True, stdout=subprocess.DEVNULL, timeout=300)
 
 
 def varint(data, at):
@@ -182,7 +183,7 @@ def with_users(checks, args, folder):
 def stops_at_once(checks, args, folder):
     """A client that takes the first bytes and then stands still does not keep the member from stopping."""
     server = lib.Server(args.cleat, os.path.join(folder, "stop")).start()
-    fill(args.bench, server.endpoint, KEYS * 4)
+    fill(args.bench, server.endpoint, 6000, value_bytes=8000)  # more than is under way when the client is stopped
     path = os.path.join(folder, "half.db")
     client = lib.spawn([args.etcdctl, "--endpoints", server.endpoint, "snapshot", "save", path],
                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ, ETCDCTL_API="3"))
