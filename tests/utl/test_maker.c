@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <fcntl.h>
 /* cmocka.h wants some of the above */
 #include <cmocka.h>
@@ -35,7 +36,7 @@ static int end(void **state)
     pid_t child = fork();
     if (child == 0)
         execlp("rm", "rm", "-rf", root, (char *)NULL);
-    return 0;
+    return waitpid(child, NULL, 0) == child ? 0 : -1;
 }
 
 static const char *in_root(const char *name)
