@@ -31,11 +31,10 @@ static bool learner_serves(const struct rpc_method *method)
     return is_among(method, paths, METHODS_OF(paths));
 }
 
-/* What the operator needs to see what is the matter and to take his data elsewhere. */
+/* What the operator needs to see what is the matter; nothing that shows or takes content. */
 static bool is_served_with_auth(const struct rpc_method *method)
 {
     static const char *const paths[] = {"/etcdserverpb.Maintenance/Status",
-                                        "/etcdserverpb.Maintenance/Snapshot",
                                         "/grpc.health.v1.Health/Check"};
     return is_among(method, paths, METHODS_OF(paths));
 }

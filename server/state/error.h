@@ -110,7 +110,7 @@
     X(API_DISK_FULL, 8, "etcdserver: no space left on this member's disk, writes are refused")     \
     X(API_AUTH_UNSUPPORTED, 9,                                                                     \
       "etcdserver: this store lets in only users with passwords (auth is enabled in it), which "   \
-      "this version of cleat cannot check; it serves health, status and snapshots only")           \
+      "this version of cleat cannot check; it serves health and status only")                      \
     X(API_NO_ROOM_FOR_COPY, 8,                                                                     \
       "etcdserver: defragmentation copies what the store holds, and this member's disk has no "    \
       "room for that")                                                                             \

@@ -1,6 +1,8 @@
 /* Applying entries: what each KV request does and answers. */
 #include "base/buf.h"
+#include "base/bytes.h"
 #include "server/state/conf_state.h"
+#include "server/state/wire.h"
 #include "tests/server_state/harness.h"
 #include "tests/server_state/messages.h"
 
@@ -412,6 +414,24 @@ static void assert_stops(struct harness *h, struct slice data)
     raft_payload_unref(entry.payload);
 }
 
+/* An etcd's log holds them: they were asked through Raft to be answered in order. */
+static void test_machine_passes_over_questions_about_users(void **state)
+{
+    struct harness *h = *state;
+    static const uint32_t fields[] = {INTERNAL_AUTHENTICATE,   INTERNAL_AUTH_STATUS,
+                                      INTERNAL_AUTH_USER_GET,  INTERNAL_AUTH_USER_LIST,
+                                      INTERNAL_AUTH_ROLE_LIST, INTERNAL_AUTH_ROLE_GET};
+    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
+        uint8_t data[VARINT_BYTES_MAX + 1];
+        size_t size = put_varint(data, fields[i] << 3 | WIRE_BYTES);
+        data[size++] = 0;
+        struct machine_result result = harness_apply_data(h, slice_make(data, size), &h->arena);
+        assert_int_equal(result.error, API_OK);
+        assert_int_equal(machine_applied(h->machine).index, i + 1);
+    }
+    assert_int_equal(harness_revision(h), 1);
+}
+
 static void test_machine_stops_at_what_it_cannot_apply(void **state)
 {
     struct harness *h = *state;
@@ -596,6 +616,7 @@ int main(void)
         TEST(test_compact_physical_waits),
         TEST(test_machine_applies_without_a_caller),
         TEST(test_machine_applies_an_entry_once),
+        TEST(test_machine_passes_over_questions_about_users),
         TEST(test_machine_stops_at_what_it_cannot_apply),
         TEST(test_machine_stops_at_a_txn_nested_too_deep),
         TEST(test_machine_adds_the_bootstrap_member),
