@@ -13,6 +13,14 @@
 
 #define FILE_NAME "/file"
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define MODELS 8U
+#define DAMAGES 60U
+#else
+#define MODELS 24U
+#define DAMAGES 250U
+#endif
+
 static enum status open_bytes(struct fake_disk *disk, struct slice bytes, struct buf *why,
                               struct backend **out)
 {
@@ -111,7 +119,7 @@ static void test_backend_gives_what_was_written(void **state)
     static const uint32_t page_sizes[] = {512, 4096, 16384};
     struct rng rng;
     rng_seed(&rng, 3);
-    for (uint32_t round = 0; round < 24; round++) {
+    for (uint32_t round = 0; round < MODELS; round++) {
         struct db_model model = {0};
         struct buf file, why;
         struct backend *backend;
@@ -212,7 +220,7 @@ static void test_backend_survives_every_kind_of_damage(void **state)
     struct dbfile_source source = db_model_source(&model);
     db_write(&source, 512, &file);
     uint32_t noticed = 0;
-    for (uint32_t round = 0; round < 250; round++) {
+    for (uint32_t round = 0; round < DAMAGES; round++) {
         struct fake_disk *disk = fake_disk_new(round);
         size_t at = rng_below(&rng, file.len), len = 1 + rng_below(&rng, 8);
         uint8_t before[8];
@@ -237,7 +245,7 @@ static void test_backend_survives_every_kind_of_damage(void **state)
         memcpy(file.data + at, before, len);
         fake_disk_free(disk);
     }
-    assert_true(noticed > 20);
+    assert_true(noticed > DAMAGES / 12);
     db_model_deinit(&model);
     buf_deinit(&file);
     buf_deinit(&why);
