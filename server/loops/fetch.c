@@ -128,7 +128,8 @@ static enum status read_source(struct snapshot_source *source, uint8_t *into, si
     enum status st = pinned_file_read(&send->file, capacity, &bytes);
     if (st != ST_OK)
         return st;
-    memcpy(into, bytes.data, bytes.len);
+    if (bytes.len > 0) /* none at the end */
+        memcpy(into, bytes.data, bytes.len);
     *out = bytes.len;
     return ST_OK;
 }
