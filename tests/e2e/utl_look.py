@@ -14,7 +14,8 @@ import utl_make
 
 KEYS = 1000000 if lib.FULL else 3000
 RSS_KIB_MAX = 128 << 10  # while keys are listed, however many there are
-LOOKS = 200 if lib.FULL else 10  # into a member that is being written to
+LOOKS = 200 if lib.FULL else 10  # into a member that is being written to,
+LOOKED_AT_BYTES = 20000 if lib.FULL else 300000  # by values of this size: many looks stay below its quota
 REQUESTS = 50000 if lib.FULL else 4000
 LIBRARY_FILES = ("-lock", "-shm")  # of LMDB and SQLite, for readers of a running member
 
@@ -172,7 +173,7 @@ def beside(checks, tools, top):
                 if stop.is_set():
                     return
                 subprocess.run([tools.args.etcdctl, "--endpoints", server.endpoint, "put", f"k{number}-{count}"],
-                               input=os.urandom(300000), env=env, check=True, stdout=subprocess.DEVNULL, timeout=60)
+                               input=os.urandom(LOOKED_AT_BYTES), env=env, check=True, stdout=subprocess.DEVNULL, timeout=60)
 
         writers = [threading.Thread(target=write, args=(number,)) for number in range(2)]
         for writer in writers:
