@@ -21,8 +21,7 @@ ROUNDS_OF_EARLY_ENDS = 40 if lib.FULL else 8
 
 UNSERVED = (
     "Watch/Watch", "Lease/LeaseGrant", "Lease/LeaseRevoke", "Lease/LeaseKeepAlive", "Lease/LeaseTimeToLive",
-    "Lease/LeaseLeases", "Maintenance/Defragment", "Maintenance/Hash", "Maintenance/Snapshot",
-    "Auth/AuthEnable", "Auth/AuthDisable", "Auth/Authenticate", "Auth/UserAdd", "Auth/UserGet", "Auth/UserList",
+    "Lease/LeaseLeases", "Auth/AuthEnable", "Auth/AuthDisable", "Auth/Authenticate", "Auth/UserAdd", "Auth/UserGet", "Auth/UserList",
     "Auth/UserDelete", "Auth/UserChangePassword", "Auth/UserGrantRole", "Auth/UserRevokeRole", "Auth/RoleAdd",
     "Auth/RoleGet", "Auth/RoleList", "Auth/RoleDelete", "Auth/RoleGrantPermission", "Auth/RoleRevokePermission")
 UNSERVED_ELSEWHERE = ("v3lockpb.Lock/Lock", "v3lockpb.Lock/Unlock", "v3electionpb.Election/Campaign",
@@ -413,8 +412,7 @@ def try_unserved(t):
         victim.refuses(method, bad_input.grpc_frame(b""), (12,), method, path="/" + method)
     for words, method in ((("watch", "a"), "/etcdserverpb.Watch/Watch"),
                           (("lease", "grant", "10"), "/etcdserverpb.Lease/LeaseGrant"),
-                          (("user", "list"), "/etcdserverpb.Auth/UserList"),
-                          (("snapshot", "save", os.path.join(t.folder, "snap")), "/etcdserverpb.Maintenance/Snapshot")):
+                          (("user", "list"), "/etcdserverpb.Auth/UserList")):
         code, text = t.etcdctl(victim.server, *words)
         t.checks.check(code != 0 and f"{method} is not served" in text, f"etcdctl {words}: {code} {text}")
     t.checks.equal(victim.server.stop(), 0, "unserved: exit code")
