@@ -70,6 +70,17 @@ void gates_deinit(struct services *services);
 /* A learner serves Status, Snapshot and serializable ranges only. */
 bool is_learner(const struct services *services);
 
+/* ---- auth_caller.c: who calls, and what they may; everything is API_OK while auth is off ---- */
+/* Any thread; nothing blocks. Who calls is taken from the call's metadata anew each time, as etcd
+ * does: a stream's caller may lose a right while it lasts. Ranges are as requests have them: an
+ * empty range_end is one key, "\0" everything from key on. */
+enum api_error auth_may_read(struct rpc_call *call, struct slice key, struct slice range_end);
+/* Of a watch to be created; the key is already "\0" where the request left it out. What it gives
+ * goes into the answer that cancels the watch. */
+enum api_error auth_may_watch(struct rpc_call *call, struct slice key, struct slice range_end);
+enum api_error auth_is_user(struct rpc_call *call); /* any user, but somebody */
+enum api_error auth_is_root(struct rpc_call *call); /* has the role root */
+
 /* ---- defragment.c ---- */
 void on_defragment(struct rpc_call *call);
 
