@@ -276,8 +276,14 @@ static const struct wire_slot legacy_slots[] = {
 
 struct request_header {
     uint64_t id;
+    struct slice username;
+    uint64_t auth_revision;
 };
-static const struct wire_slot header_slots[] = {SLOT(INT64, request_header, id)};
+static const struct wire_slot header_slots[] = {
+    SLOT(INT64, request_header, id),
+    SLOT(BYTES, request_header, username),
+    SLOT(INT64, request_header, auth_revision),
+};
 
 /* Go tries InternalRaftRequest first, whose field 2 is a message; a v2 method's name is not one. */
 static bool is_legacy_method(struct slice method)
@@ -318,6 +324,8 @@ static enum status store_internal(const struct wire_field *field, struct interna
         struct request_header header = {0};
         enum status st = wire_decode(field->bytes, header_slots, COUNT_OF(header_slots), &header);
         out->id = header.id;
+        out->caller.name = header.username;
+        out->caller.revision = header.auth_revision;
         return st;
     }
     if (out->field != INTERNAL_NONE)
@@ -345,34 +353,81 @@ enum status internal_request_decode(struct slice data, struct internal_request *
     return ST_OK;
 }
 
-/* Two bytes of tag for the header, field 100, and one of length: its ID takes at most 11 bytes. */
-#define HEADER_TAG_LOW 0xa2U
-#define HEADER_TAG_HIGH 0x06U
+static size_t field_size(uint32_t number, size_t bytes)
+{
+    return varint_size((uint64_t)number << 3) + varint_size(bytes) + bytes;
+}
+
+static size_t put_field_head(uint8_t *p, uint32_t number, size_t bytes)
+{
+    size_t size = put_varint(p, (uint64_t)number << 3 | WIRE_BYTES);
+    return size + put_varint(p + size, bytes);
+}
+
+static size_t put_bytes(uint8_t *p, struct slice bytes)
+{
+    if (bytes.len > 0)
+        memcpy(p, bytes.data, bytes.len);
+    return bytes.len;
+}
+
+/* RequestHeader{ID=1, username=2, auth_revision=3}, the ID always there. */
+static size_t header_size(uint64_t id, const struct auth_caller *caller)
+{
+    size_t size = 1 + varint_size(id);
+    if (caller == NULL || caller->revision == 0)
+        return size;
+    if (caller->name.len > 0)
+        size += field_size(2, caller->name.len);
+    return size + 1 + varint_size(caller->revision);
+}
+
+static size_t put_header(uint8_t *p, uint64_t id, const struct auth_caller *caller)
+{
+    size_t size = 0;
+    p[size++] = 1 << 3 | WIRE_VARINT;
+    size += put_varint(p + size, id);
+    if (caller == NULL || caller->revision == 0)
+        return size;
+    if (caller->name.len > 0) {
+        size += put_field_head(p + size, 2, caller->name.len);
+        size += put_bytes(p + size, caller->name);
+    }
+    p[size++] = 3 << 3 | WIRE_VARINT;
+    return size + put_varint(p + size, caller->revision);
+}
+
+size_t internal_request_size_as(enum internal_field field, size_t body_bytes, uint64_t id,
+                                const struct auth_caller *caller)
+{
+    ASSERT(field > INTERNAL_NONE);
+    return field_size((uint32_t)field, body_bytes) +
+           field_size(INTERNAL_HEADER, header_size(id, caller));
+}
 
 size_t internal_request_size(enum internal_field field, size_t body_bytes, uint64_t id)
 {
-    ASSERT(field > INTERNAL_NONE && (uint32_t)field < 16);
-    return 1 + varint_size(body_bytes) + body_bytes + 2 + 1 + 1 + varint_size(id);
+    return internal_request_size_as(field, body_bytes, id, NULL);
+}
+
+struct raft_payload *internal_request_payload_as(enum internal_field field, struct slice body,
+                                                 uint64_t id, const struct auth_caller *caller)
+{
+    size_t size = internal_request_size_as(field, body.len, id, caller);
+    struct raft_payload *payload = size > UINT32_MAX ? NULL : raft_payload_new(size);
+    if (payload == NULL)
+        return NULL;
+    uint8_t *p = payload->data;
+    p += put_field_head(p, (uint32_t)field, body.len);
+    p += put_bytes(p, body);
+    p += put_field_head(p, INTERNAL_HEADER, header_size(id, caller));
+    p += put_header(p, id, caller);
+    ASSERT(p == payload->data + size);
+    return payload;
 }
 
 struct raft_payload *internal_request_payload(enum internal_field field, struct slice body,
                                               uint64_t id)
 {
-    size_t size = internal_request_size(field, body.len, id);
-    struct raft_payload *payload = size > UINT32_MAX ? NULL : raft_payload_new(size);
-    if (payload == NULL)
-        return NULL;
-    uint8_t *p = payload->data;
-    *p++ = (uint8_t)((uint32_t)field << 3 | WIRE_BYTES);
-    p += put_varint(p, body.len);
-    if (body.len > 0)
-        memcpy(p, body.data, body.len);
-    p += body.len;
-    *p++ = HEADER_TAG_LOW;
-    *p++ = HEADER_TAG_HIGH;
-    *p++ = (uint8_t)(1 + varint_size(id));
-    *p++ = 0x08;
-    p += put_varint(p, id);
-    ASSERT(p == payload->data + size);
-    return payload;
+    return internal_request_payload_as(field, body, id, NULL);
 }

@@ -117,22 +117,40 @@ enum internal_field {
     INTERNAL_ALARM = 10,
     INTERNAL_LEASE_CHECKPOINT = 11,
     INTERNAL_HEADER = 100,
+    INTERNAL_AUTH_ENABLE = 1000,
+    INTERNAL_AUTH_DISABLE = 1011,
     INTERNAL_AUTHENTICATE = 1012,
     INTERNAL_AUTH_STATUS = 1013,
+    INTERNAL_AUTH_USER_ADD = 1100,
+    INTERNAL_AUTH_USER_DELETE = 1101,
     INTERNAL_AUTH_USER_GET = 1102,
+    INTERNAL_AUTH_USER_CHANGE_PASSWORD = 1103,
+    INTERNAL_AUTH_USER_GRANT_ROLE = 1104,
+    INTERNAL_AUTH_USER_REVOKE_ROLE = 1105,
     INTERNAL_AUTH_USER_LIST = 1106,
     INTERNAL_AUTH_ROLE_LIST = 1107,
+    INTERNAL_AUTH_ROLE_ADD = 1200,
+    INTERNAL_AUTH_ROLE_DELETE = 1201,
     INTERNAL_AUTH_ROLE_GET = 1202,
+    INTERNAL_AUTH_ROLE_GRANT_PERMISSION = 1203,
+    INTERNAL_AUTH_ROLE_REVOKE_PERMISSION = 1204,
     INTERNAL_CLUSTER_VERSION_SET = 1300,
     INTERNAL_MEMBER_ATTR_SET = 1301,
     INTERNAL_DOWNGRADE_INFO_SET = 1302,
 };
 
+/* On whose behalf a request is made, as every member judges it when it is applied. */
+struct auth_caller {
+    struct slice name; /* of the user */
+    uint64_t revision; /* of users and roles, as the caller was recognised; 0: nobody */
+};
+
 struct internal_request {
-    uint64_t id;       /* header.ID */
-    uint32_t field;    /* the request it holds, by its field number; INTERNAL_NONE: none */
-    struct slice body; /* borrowed from the entry */
-    bool is_legacy;    /* a v2 Request: */
+    uint64_t id;               /* header.ID */
+    struct auth_caller caller; /* header.username and auth_revision; borrowed from the entry */
+    uint32_t field;            /* the request it holds, by its field number; INTERNAL_NONE: none */
+    struct slice body;         /* borrowed from the entry */
+    bool is_legacy;            /* a v2 Request: */
     struct slice method, path, value;
 };
 
@@ -140,7 +158,12 @@ struct internal_request {
 CHECKED enum status internal_request_decode(struct slice data, struct internal_request *out);
 /* Size of the entry that internal_request_payload() makes. */
 size_t internal_request_size(enum internal_field field, size_t body_bytes, uint64_t id);
-/* Wraps an encoded request, byte for byte. Owned by the caller; NULL without memory. */
+/* Wraps an encoded request, byte for byte. Owned by whoever asked; NULL without memory. */
 struct raft_payload *internal_request_payload(enum internal_field field, struct slice body,
                                               uint64_t id);
+/* The same on somebody's behalf; NULL or a revision of 0: nobody's, as while auth is off. */
+size_t internal_request_size_as(enum internal_field field, size_t body_bytes, uint64_t id,
+                                const struct auth_caller *caller);
+struct raft_payload *internal_request_payload_as(enum internal_field field, struct slice body,
+                                                 uint64_t id, const struct auth_caller *caller);
 #endif

@@ -22,6 +22,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct auth_view;
 struct mvcc;
 struct store;
 struct machine;
@@ -95,6 +96,24 @@ const char *machine_problem(const struct machine *machine);
 /* Last entry applied. */
 struct raft_log_id machine_applied(const struct machine *machine);
 
+/* Simple tokens are made known to every member by the log, but are no part of the replicated state:
+ * they live in memory, end by time, and are lost when a member stops. Whoever holds them is told,
+ * by apply, in the order of the log. What is handed over is borrowed for the call, which must not
+ * call the machine. */
+struct auth_token_sink {
+    void *context;
+    /* Authenticate was applied: the token is this user's, beside those it has. It is what the
+     * entry brings, a dot, and the index before the entry's. An entry that brings nothing belongs
+     * to signed tokens: nobody is told, and the response holds no token; its proposer adds one. */
+    void (*learn)(void *context, struct slice user, struct slice token);
+    /* The user was deleted or has another password: none of its tokens is good any more. */
+    void (*forget_user)(void *context, struct slice user);
+    /* Auth was turned off, or a snapshot took the place of the entries that would tell. */
+    void (*forget_all)(void *context);
+};
+/* Before the first entry is applied. Copied; NULL: nobody is told (tools, tests). */
+void machine_set_token_sink(struct machine *machine, const struct auth_token_sink *sink);
+
 /* ---- any thread ---- */
 
 uint64_t machine_cluster_id(const struct machine *machine);
@@ -111,8 +130,9 @@ void machine_each_removed(struct machine *machine, void (*each)(void *context, r
 #define VERSION_TEXT_BYTES 32U
 void machine_cluster_version(struct machine *machine, char *out);
 
-/* Whether the store belongs to a cluster that lets in only users with passwords. This version
- * cannot check them. */
+/* Users and roles as of now, counted: auth_view_unref() it (server/state/auth.h). */
+struct auth_view *machine_auth(struct machine *machine);
+/* Whether callers must be users: auth_is_enabled() of that view, without taking it. */
 bool machine_auth_enabled(const struct machine *machine);
 
 /* Whether a downgrade of the cluster, asked for through an etcd member, is under way. */
