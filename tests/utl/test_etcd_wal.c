@@ -3,7 +3,7 @@
 #include "tools/utl/etcd_wal.h"
 
 #include "tests/fakes/fake_disk.h"
-#include "tests/tools_utl/etcd_log.h"
+#include "tests/utl/etcd_log.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

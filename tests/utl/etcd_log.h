@@ -1,6 +1,6 @@
-/* tests/tools_utl/etcd_log.h - writes etcd's log files into memory, as etcd does. */
-#ifndef TESTS_TOOLS_UTL_ETCD_LOG_H
-#define TESTS_TOOLS_UTL_ETCD_LOG_H
+/* tests/utl/etcd_log.h - writes etcd's log files into memory, as etcd does. */
+#ifndef TESTS_UTL_ETCD_LOG_H
+#define TESTS_UTL_ETCD_LOG_H
 #include "base/buf.h"
 #include "base/slice.h"
 

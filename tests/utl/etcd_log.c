@@ -1,4 +1,4 @@
-#include "tests/tools_utl/etcd_log.h"
+#include "tests/utl/etcd_log.h"
 
 #include "base/bytes.h"
 #include "base/hash.h"
