@@ -158,14 +158,25 @@ enum status store_put(struct store *store, enum bucket bucket, struct slice key,
     return change(store, bucket, key, value, /* deleted= */ false);
 }
 
+/* in_entry stays, or a seal, and a pin, would wait for an entry that may never come. */
+static enum status note(struct store *store, enum bucket bucket, struct slice key,
+                        struct slice value, bool deleted)
+{
+    bool in_entry = store->in_entry;
+    enum status st = change(store, bucket, key, value, deleted);
+    store->in_entry = in_entry;
+    return st;
+}
+
 enum status store_note(struct store *store, enum bucket bucket, struct slice key,
                        struct slice value)
 {
-    bool in_entry = store->in_entry;
-    enum status st = store_put(store, bucket, key, value);
-    store->in_entry =
-        in_entry; /* or a seal, and a pin, would wait for an entry that may never come */
-    return st;
+    return note(store, bucket, key, value, /* deleted= */ false);
+}
+
+enum status store_note_deleted(struct store *store, enum bucket bucket, struct slice key)
+{
+    return note(store, bucket, key, SLICE_EMPTY, /* deleted= */ true);
 }
 
 enum status store_delete(struct store *store, enum bucket bucket, struct slice key)

@@ -57,6 +57,8 @@ CHECKED enum status store_delete(struct store *store, enum bucket bucket, struct
  * durable with them, and no seal waits for it. */
 CHECKED enum status store_note(struct store *store, enum bucket bucket, struct slice key,
                                struct slice value);
+/* store_delete() likewise. */
+CHECKED enum status store_note_deleted(struct store *store, enum bucket bucket, struct slice key);
 /* Looks through the generations and then the backend. *value_out is in arena. ST_NOT_FOUND,
  * ST_TOO_BIG (the arena's cap), ST_NO_MEMORY, ST_CORRUPT, ST_IO. */
 CHECKED enum status store_get(struct store *store, enum bucket bucket, struct slice key,

@@ -90,6 +90,19 @@ CHECKED enum status machine_check_conf_change(struct machine *machine,
 CHECKED enum status machine_end_conf_change(struct machine *machine, const struct raft_entry *entry,
                                             const struct raft_conf_state *conf_state);
 
+/* ---- members as etcd's v2 store and log have them: for tools. etcd 3.5 takes its members from
+ * those, and its db, which is what a machine is opened over, may say less. All of it stays in the
+ * store's generations. Errors of all three: ST_TOO_BIG, ST_NO_MEMORY. ---- */
+
+/* The table becomes these rows; whoever falls out of it does not count as removed. */
+CHECKED enum status machine_replace_members(struct machine *machine, const struct member_row *rows,
+                                            uint32_t count);
+/* The id of a member that was removed. */
+CHECKED enum status machine_note_removed(struct machine *machine, raft_id id);
+/* Does again to the member table, and to nothing else, what an entry did to it that the store has
+ * already: they must be given in order, from the one on that the table stands at. */
+CHECKED enum status machine_replay_members(struct machine *machine, const struct raft_entry *entry);
+
 /* What stands behind the last error of the verbs above, for the log: a sentence, never NULL. */
 const char *machine_problem(const struct machine *machine);
 

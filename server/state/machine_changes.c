@@ -204,3 +204,24 @@ enum status machine_end_conf_change(struct machine *machine, const struct raft_e
     machine_reset_scratch(machine);
     return st;
 }
+
+static enum status replay_change(struct machine *machine, const struct raft_entry *entry)
+{
+    struct examined examined;
+    enum status st = examine(machine, entry, &examined);
+    return st == ST_OK ? carry_out(machine, &examined) : st;
+}
+
+/* What does not decode did nothing then, either. */
+enum status machine_replay_members(struct machine *machine, const struct raft_entry *entry)
+{
+    struct machine_result result = {0};
+    struct application application = {.machine = machine, .entry = entry, .result = &result};
+    machine->is_replaying = true;
+    enum status st = entry->type == RAFT_ENTRY_NORMAL ? apply_attributes_alone(&application)
+                                                      : replay_change(machine, entry);
+    machine->is_replaying = false;
+    machine->problem[0] = '\0';
+    machine_reset_scratch(machine);
+    return st == ST_NO_MEMORY || st == ST_TOO_BIG ? st : ST_OK;
+}

@@ -222,6 +222,13 @@ static struct slice member_key(raft_id id, char text[MEMBER_KEY_BYTES + 1])
     return slice_make(text, (size_t)len);
 }
 
+static enum status put(struct machine *machine, enum bucket bucket, struct slice key,
+                       struct slice value)
+{
+    return machine->is_replaying ? store_note(machine->store, bucket, key, value)
+                                 : store_put(machine->store, bucket, key, value);
+}
+
 enum status machine_put_member(struct machine *machine, const struct member_row *row)
 {
     char key[MEMBER_KEY_BYTES + 1];
@@ -230,25 +237,70 @@ enum status machine_put_member(struct machine *machine, const struct member_row 
     buf_init(&json, UINT32_MAX);
     enum status st = member_json_encode(row, &json);
     if (st == ST_OK)
-        st = store_put(machine->store, BUCKET_MEMBERS, id, buf_slice(&json));
+        st = put(machine, BUCKET_MEMBERS, id, buf_slice(&json));
     buf_deinit(&json);
     return st == ST_OK ? set_member(machine, row) : st;
 }
 
-enum status machine_remove_member(struct machine *machine, raft_id id)
+static enum status drop_member(struct machine *machine, raft_id id)
 {
     char text[MEMBER_KEY_BYTES + 1];
     struct slice key = member_key(id, text);
     struct members *next;
-    enum status st = store_delete(machine->store, BUCKET_MEMBERS, key);
-    if (st == ST_OK)
-        st = store_put(machine->store, BUCKET_MEMBERS_REMOVED, key, SLICE("removed"));
-    if (st == ST_OK)
-        st = add_removed(machine, id);
+    enum status st = machine->is_replaying ? store_note_deleted(machine->store, BUCKET_MEMBERS, key)
+                                           : store_delete(machine->store, BUCKET_MEMBERS, key);
     if (st == ST_OK)
         st = members_without(machine->members, id, &next);
     if (st == ST_OK)
         replace_members(machine, next);
+    return st;
+}
+
+static enum status put_removed(struct machine *machine, raft_id id)
+{
+    char text[MEMBER_KEY_BYTES + 1];
+    enum status st = put(machine, BUCKET_MEMBERS_REMOVED, member_key(id, text), SLICE("removed"));
+    return st == ST_OK ? add_removed(machine, id) : st;
+}
+
+enum status machine_remove_member(struct machine *machine, raft_id id)
+{
+    enum status st = put_removed(machine, id);
+    return st == ST_OK ? drop_member(machine, id) : st;
+}
+
+/* ---- replaying ---- */
+
+static bool is_among(const struct member_row *rows, uint32_t count, raft_id id)
+{
+    bool found = false;
+    for (uint32_t i = 0; i < count; i++)
+        found |= rows[i].id == id;
+    return found;
+}
+
+enum status machine_replace_members(struct machine *machine, const struct member_row *rows,
+                                    uint32_t count)
+{
+    struct members *before = machine_members(machine);
+    enum status st = ST_OK;
+    machine->is_replaying = true;
+    for (uint32_t i = 0; i < members_count(before) && st == ST_OK; i++) {
+        raft_id id = members_at(before, i)->id;
+        st = is_among(rows, count, id) ? ST_OK : drop_member(machine, id);
+    }
+    for (uint32_t i = 0; i < count && st == ST_OK; i++)
+        st = machine_put_member(machine, &rows[i]);
+    machine->is_replaying = false;
+    members_unref(before);
+    return st;
+}
+
+enum status machine_note_removed(struct machine *machine, raft_id id)
+{
+    machine->is_replaying = true;
+    enum status st = put_removed(machine, id);
+    machine->is_replaying = false;
     return st;
 }
 
@@ -305,6 +357,19 @@ enum status apply_legacy(struct application *a, const struct internal_request *r
     struct member_row attributes;
     enum status st = member_json_decode(request->value, &a->machine->scratch, &attributes);
     return st == ST_OK ? put_attributes(a, id, &attributes) : st;
+}
+
+enum status apply_attributes_alone(struct application *a)
+{
+    struct internal_request request;
+    struct slice data = raft_payload_slice(a->entry->payload);
+    enum status st = data.len == 0 ? ST_NOT_FOUND : internal_request_decode(data, &request);
+    if (st != ST_OK)
+        return st;
+    if (!request.is_legacy)
+        return request.field == INTERNAL_MEMBER_ATTR_SET ? apply_member_attributes(a, request.body)
+                                                         : ST_OK;
+    return slice_eq(request.path, SLICE("/0/version")) ? ST_OK : apply_legacy(a, &request);
 }
 
 /* What 3.6 makes of them. */

@@ -36,6 +36,7 @@ struct machine {
     } alarms;
     char version[VERSION_TEXT_BYTES];
     bool downgrade_enabled;
+    bool is_replaying; /* machine_replay_members(): what is changed belongs to no entry to come */
     atomic_bool auth_enabled; /* read without the lock */
 };
 
@@ -75,6 +76,8 @@ CHECKED enum status apply_legacy(struct application *application,
 CHECKED enum status apply_cluster_version(struct application *application, struct slice body);
 CHECKED enum status apply_member_attributes(struct application *application, struct slice body);
 CHECKED enum status apply_downgrade_info(struct application *application, struct slice body);
+/* Of an entry, only what it says of a member's name and client URLs. */
+CHECKED enum status apply_attributes_alone(struct application *application);
 
 /* ---- machine_leases.c ---- */
 /* Reads the leases, and from the keys which belong to them; the key space has no open transaction.

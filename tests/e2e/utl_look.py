@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import threading
 
+import cluster_lib
 import lib
 import utl_make
 
@@ -225,6 +226,68 @@ def random_requests(checks, tools, top):
                      f"random requests: {checked.stdout}{checked.stderr}")
 
 
+def by_id(members):
+    """The same from etcdctl's JSON and ours."""
+    return {m["ID"]: (m.get("name", ""), m.get("peerURLs", []), m.get("clientURLs", []), m.get("isLearner", False))
+            for m in members}
+
+
+def members_of(look, source):
+    """What is shown: those who belong to it, and the ids of those who did; and what was said on the way."""
+    done = look.tools.utl("-w", "json", "inspect", "members", source)
+    rows = json.loads(done.stdout)
+    for row in rows:
+        for name in ("peerURLs", "clientURLs"):
+            row[name] = row[name].split(",") if row[name] else []
+    return (by_id([row for row in rows if row["status"] != "removed"]),
+            [row["ID"] for row in rows if row["status"] == "removed"], done.stderr)
+
+
+def members(checks, tools, look, top):
+    """Who belongs to a cluster of etcds, by the directory of one of them: names, URLs and promotions that its db lacks are
+    in its log and its snapshots of the v2 store, of which one is damaged."""
+    os.mkdir(f"{top}/members")
+    cluster = cluster_lib.Cluster(tools.args.etcd, f"{top}/members", 3, etcdctl=tools.args.etcdctl,
+                                  flags=["--snapshot-count=15", "--strict-reconfig-check=false"]).start()
+    first, second, third = cluster.members
+    gone = cluster.id_of(third)
+    cluster.ctl("member", "remove", f"{gone:x}", members=[first])
+    third.kill()
+    cluster.members.remove(third)
+    newcomer = cluster.grow(learner=True)
+    cluster.wait_healthy([newcomer])
+    id_ = f"{cluster.id_of(newcomer):x}"
+    lib.wait_until(lambda: "promoted" in cluster.ctl("member", "promote", id_, members=[first], check=False), 20,
+                   "the newcomer is promoted")
+    cluster.ctl("member", "update", f"{cluster.id_of(second):x}", f"--peer-urls={second.peer_url},http://127.0.0.1:1",
+                members=[first])
+    for number in range(40):
+        cluster.ctl("put", "k", f"{number}", members=[first])
+    want = by_id(json.loads(cluster.ctl("member", "list", "-w", "json", members=[first]))["members"])
+    cluster.stop()
+    checks.equal(len(want), 3, f"members: {want}")
+    source, snap = first.data_dir, f"{first.data_dir}/member/snap"
+    shown, removed, said = members_of(look, source)
+    checks.equal((shown, removed), (want, [gone]), "members")
+    checks.check("damaged" not in said, f"members: {said}")
+    names = sorted(name for name in os.listdir(snap) if name.endswith(".snap"))
+    checks.check(len(names) > 1, f"members: snapshots {names}")
+    with open(f"{snap}/{names[-1]}", "r+b") as file:
+        file.seek(50)
+        file.write(b"damage")
+    shown, removed, said = members_of(look, source)
+    checks.equal((shown, removed), (want, [gone]), "members, a snapshot damaged")
+    checks.check("is damaged and passed over" in said and names[-1] in said, f"members, a snapshot damaged: {said}")
+    checked = tools.utl("check", "--data-dir", source, ok=False)
+    checks.check(checked.returncode == 1 and names[-1] in checked.stdout, f"check, a snapshot damaged: {checked.stdout}")
+    imported = f"{top}/members/imported"
+    tools.utl("import", source, "--data-dir", imported)
+    checks.equal(members_of(look, imported)[:2], (want, [gone]), "members, imported")
+    for name in names:
+        os.remove(f"{snap}/{name}")
+    checks.equal(members_of(look, source)[:2], (want, [gone]), "members, by the log alone")
+
+
 def kubernetes(checks, tools, top):
     """Objects of both forms are recognised."""
     server = lib.Server(tools.args.cleat, f"{top}/kube").start()
@@ -298,6 +361,7 @@ def main():
     cleats(checks, tools, look, top)
     beside(checks, tools, top)
     random_requests(checks, tools, top)
+    members(checks, tools, look, top)
     kubernetes(checks, tools, top)
     mixed(checks, tools, top)
     refusals(checks, tools, snapshot, top)

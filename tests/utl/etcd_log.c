@@ -89,14 +89,41 @@ void etcd_log_snapshot(struct etcd_log *log, uint64_t index, uint64_t term)
     put_numbers(log, 5, (uint64_t[]){index, term}, 2);
 }
 
-void etcd_log_entry(struct etcd_log *log, uint64_t term, uint64_t index, struct slice data)
+static void put_entry(struct etcd_log *log, uint64_t type, uint64_t term, uint64_t index,
+                      struct slice data)
 {
     struct buf entry;
     buf_init(&entry, 1 << 25);
-    put_number(&entry, 1, 0);
+    put_number(&entry, 1, type);
     put_number(&entry, 2, term);
     put_number(&entry, 3, index);
     put_bytes(&entry, 4, data);
     etcd_log_record(log, 2, buf_slice(&entry));
     buf_deinit(&entry);
+}
+
+void etcd_log_entry(struct etcd_log *log, uint64_t term, uint64_t index, struct slice data)
+{
+    put_entry(log, 0, term, index, data);
+}
+
+void etcd_log_change(struct etcd_log *log, uint64_t term, uint64_t index, struct slice data)
+{
+    put_entry(log, 1, term, index, data);
+}
+
+void etcd_snap_file(struct slice json, uint64_t index, uint64_t term, struct buf *out)
+{
+    struct buf metadata, snapshot;
+    buf_init(&metadata, 1 << 10);
+    buf_init(&snapshot, 1 << 25);
+    put_bytes(&metadata, 1, SLICE_EMPTY);
+    put_number(&metadata, 2, index);
+    put_number(&metadata, 3, term);
+    put_bytes(&snapshot, 1, json);
+    put_bytes(&snapshot, 2, buf_slice(&metadata));
+    put_number(out, 1, crc32c(0, buf_slice(&snapshot)));
+    put_bytes(out, 2, buf_slice(&snapshot));
+    buf_deinit(&metadata);
+    buf_deinit(&snapshot);
 }

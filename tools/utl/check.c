@@ -185,6 +185,20 @@ static void tell_replay(struct utl_report *report, const struct utl_source *sour
                          source->applied, source->committed);
 }
 
+/* Of an etcd's directory: whom it starts with. */
+static void tell_snapshots(struct utl_report *report, const struct utl_source *source)
+{
+    if (source->kind != UTL_SOURCE_ETCD)
+        return;
+    struct utl_check *check = utl_report_add(report, "members of the v2 store");
+    struct members *members = machine_members(source->machine);
+    check->count = members_count(members);
+    members_unref(members);
+    if (source->snap_text.len > 0)
+        utl_check_fault(check, "%.*s", (int)source->snap_text.len,
+                        (const char *)source->snap_text.data);
+}
+
 /* The store as it is, without what the log has more. */
 static enum status compare(struct checking *c)
 {
@@ -219,6 +233,7 @@ static enum status check_log(struct checking *c)
              buf_append(&s->log_text, slice_make("", 1)) == ST_OK ? (const char *)s->log_text.data
                                                                   : "",
              s->torn_tail);
+    tell_snapshots(&c->report, s);
     tell_replay(&c->report, s);
     st = compare(c);
     if (st == ST_OK)

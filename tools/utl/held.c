@@ -116,6 +116,7 @@ void held_tell(const struct held *held, const char *msg)
     console_u64(&line, "applied", s->applied);
     console_end(&line);
     tell_text(&s->log_text);
+    tell_text(&s->snap_text);
     tell_text(&s->apply_text);
 }
 

@@ -59,6 +59,7 @@ int inspect_run(struct cli *cli, uint32_t words_count, enum inspect_need need,
         warn(&i.source->log_text, i.source->log_verdict == ST_CORRUPT
                                       ? "the log is damaged; what comes before is shown"
                                       : "the log ends in a torn tail, as after any crash");
+        warn(&i.source->snap_text, "a snapshot of the members is damaged and passed over");
         warn(&i.source->apply_text, "not everything in the log could be applied");
         buf_reset(&i.why);
         st = fn(&i);

@@ -129,7 +129,9 @@ static enum status open_state(struct utl_source *s)
     struct machine_options machine = {
         .store = s->store, .mvcc = s->mvcc, .cluster_id = s->cluster_id, .member_id = s->member_id};
     st = machine_open(&machine, &s->machine);
-    return st == ST_OK ? ST_OK : explain_store(s, st, "its members cannot be read");
+    if (st != ST_OK)
+        return explain_store(s, st, "its members cannot be read");
+    return s->kind == UTL_SOURCE_ETCD && s->has_log ? utl_source_find_members(s) : ST_OK;
 }
 
 /* ---- what the log says ---- */
@@ -308,16 +310,18 @@ static enum status open_any(struct utl_source *s)
                    s->options.path, strerror(errno));
     buf_init(&s->log_text, TEXT_BYTES_MAX);
     buf_init(&s->apply_text, TEXT_BYTES_MAX);
+    buf_init(&s->snap_text, TEXT_BYTES_MAX);
+    buf_init(&s->conf_state, TEXT_BYTES_MAX);
     enum status st = disk_open_reading(&s->disk);
     if (st == ST_OK)
         st = lock_new(/* threaded= */ false, &s->lock);
     if (st == ST_OK)
         st = S_ISDIR(info.st_mode) ? open_directory(s) : open_file(s);
     s->applied = s->committed = s->mark.index;
+    if (st == ST_OK && !s->options.without_index)
+        st = open_state(s); /* which may tell the configuration that the next step needs */
     if (st == ST_OK && s->has_log)
         st = utl_source_find_committed(s);
-    if (st == ST_OK && !s->options.without_index)
-        st = open_state(s);
     if (st == ST_OK && s->machine != NULL && s->has_log)
         st = utl_source_apply_tail(s);
     return st;
@@ -370,6 +374,8 @@ void utl_source_close(struct utl_source *s)
     disk_free(s->disk);
     buf_deinit(&s->log_text);
     buf_deinit(&s->apply_text);
+    buf_deinit(&s->snap_text);
+    buf_deinit(&s->conf_state);
     free(s);
 }
 

@@ -49,6 +49,7 @@ struct utl_source {
     bool torn_tail;
     raft_index damage_first, damage_last;
     struct buf log_text;      /* about damage or a torn tail; "" when all is well */
+    struct buf snap_text;     /* about .snap files of etcd's that are damaged; "" when none is */
     raft_index committed;     /* up to where the log is known to be committed */
     raft_index applied;       /* up to where it is applied here */
     struct buf apply_text;    /* why that is not all; "" when it is */
@@ -65,6 +66,7 @@ struct utl_source {
     struct datadir datadir;
     struct wal *wal;
     struct etcd_wal etcd_wal;
+    struct buf conf_state; /* the mark's, where the db of an older etcd has none */
     struct buf *why;
 };
 
@@ -83,6 +85,10 @@ void utl_source_close(struct utl_source *source); /* NULL is fine */
 typedef enum status (*utl_entry_fn)(void *context, const struct raft_entry *entry);
 CHECKED enum status utl_source_entries(struct utl_source *source, raft_index first, raft_index last,
                                        utl_entry_fn fn, void *context);
+
+/* ---- source_members.c ---- */
+/* Makes the member table of an etcd's directory what its v2 store says, as of the mark. */
+CHECKED enum status utl_source_find_members(struct utl_source *source);
 
 /* ---- source_tail.c ---- */
 /* Sets committed: what the log says, and of a lone voter, who commits by writing, all it holds. */
