@@ -49,6 +49,9 @@ struct config {
     bool initial_corrupt_check;
     int64_t corrupt_check_time_ns; /* 0: never */
     uint64_t heartbeat_ms, election_ms;
+    uint64_t quota_warning_percent, quota_alarm_clear_percent; /* of the quota; 0: not */
+    uint64_t auto_compaction_retention; /* revisions or nanoseconds, by the mode; 0: never */
+    int64_t warning_apply_ns;
     int64_t quota_backend_bytes; /* 0: etcd's default of 2 GiB; negative: none */
     uint64_t max_txn_ops;
     uint64_t max_request_bytes;
@@ -62,7 +65,8 @@ struct config {
 
     /* As given; the fields above say what they mean. */
     const char *log_level_text, *log_outputs_text, *logger;
-    const char *auto_compaction_mode, *tls_min_version, *tls_max_version;
+    const char *auto_compaction_mode, *auto_compaction_retention_text; /* "periodic", "revision" */
+    const char *tls_min_version, *tls_max_version;
     int64_t compact_hash_check_time_ns;
     bool lease_checkpoint, lease_checkpoint_persist;
 

@@ -3,10 +3,13 @@
 #include "server/config/text.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define ELECTION_MS_MAX 50000U
 #define REQUEST_BYTES_RECOMMENDED (10U << 20)
+#define HOUR_NS 3600000000000LL
+#define RETENTION_NS_MAX (10 * 365 * 24 * HOUR_NS)
 
 /* A check is NULL if all is well, else the sentence for the operator. */
 
@@ -102,6 +105,35 @@ static bool is_tls_version(const char *text)
     return *text == '\0' || strcmp(text, "TLS1.2") == 0 || strcmp(text, "TLS1.3") == 0;
 }
 
+/* etcd's reading: a bare number is hours or revisions, everything else a duration. */
+static const char *check_retention(struct config *config)
+{
+    const char *text = config->auto_compaction_retention_text;
+    bool by_revision = strcmp(config->auto_compaction_mode, "revision") == 0;
+    bool is_number = text[strspn(text, "0123456789")] == '\0';
+    int64_t retention = 0;
+    if (is_number && strlen(text) < 10)
+        retention = (int64_t)strtoull(text, NULL, 10) * (by_revision ? 1 : HOUR_NS);
+    else if (is_number || duration_parse(text, &retention) != ST_OK)
+        return text_format(&config->arena,
+                           "error parsing CompactionRetention: time: invalid "
+                           "duration %s",
+                           text_quote(&config->arena, text));
+    if (retention < 0 || retention > RETENTION_NS_MAX)
+        return text_format(&config->arena, "--auto-compaction-retention %s is out of range", text);
+    config->auto_compaction_retention = (uint64_t)retention;
+    return NULL;
+}
+
+static const char *check_quota(struct config *config)
+{
+    if (config->quota_warning_percent > 100)
+        return "--quota-warning-percent must be at most 100";
+    if (config->quota_alarm_clear_percent >= 100)
+        return "--quota-alarm-clear-percent must be below 100";
+    return NULL;
+}
+
 static const char *check_rest(struct config *config)
 {
     struct arena *arena = &config->arena;
@@ -110,6 +142,11 @@ static const char *check_rest(struct config *config)
         strcmp(config->auto_compaction_mode, "revision") != 0)
         return text_format(arena, "unknown auto-compaction-mode %s",
                            text_quote(arena, config->auto_compaction_mode));
+    const char *why = check_retention(config);
+    if (why == NULL)
+        why = check_quota(config);
+    if (why != NULL)
+        return why;
     if (config->lease_checkpoint_persist && !config->lease_checkpoint)
         return "setting experimental-enable-lease-checkpoint-persist requires "
                "experimental-enable-lease-checkpoint";

@@ -23,6 +23,7 @@ void consensus_init(struct consensus *c, struct loops *loops, uint64_t now_ns)
     inbox_init(&c->answers, wake_consensus, loops);
     list_init(&c->offers);
     waves_init(&c->waves, loops->options.waves);
+    list_init(&c->urgent);
     list_init(&c->queue);
     list_init(&c->changes);
     list_init(&c->proposed);

@@ -3,6 +3,7 @@
 #define SERVER_LOOPS_LIMITS_H
 
 #define INBOX_CALLS_MAX 10000U /* proposals waiting to be proposed; beyond: "too many requests" */
+#define INBOX_URGENT_MAX 1000U /* urgent ones that are let in beyond that */
 #define INBOX_BYTES_MAX (32U << 20) /* of their payloads */
 #define READS_WAITING_MAX 100000U   /* linearizable reads waiting for a round or for apply */
 #define APPLY_GAP_MAX 5000U /* committed - applied; beyond: "too many requests", etcd's limit */

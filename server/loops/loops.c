@@ -84,7 +84,24 @@ uint64_t loops_step(struct loops *loops, uint32_t actor, uint64_t now_ns)
 
 /* ---- requests: any thread ---- */
 
-static enum api_error admit(struct loops *loops, uint64_t bytes)
+/* What an operator asks for, and what a member needs to get out of trouble, is not held up by the
+ * trouble: etcd answers even a list of the alarms with "too many requests" while it catches up. */
+static enum api_error check_load(struct loops *loops, uint64_t bytes, bool urgent)
+{
+    uint64_t calls = atomic_load_explicit(&loops->inbox_calls, memory_order_relaxed);
+    if (urgent)
+        return calls < INBOX_CALLS_MAX + INBOX_URGENT_MAX ? API_OK : API_TOO_MANY_REQUESTS;
+    uint64_t commit = atomic_load_explicit(&loops->commit, memory_order_relaxed);
+    uint64_t applied = atomic_load_explicit(&loops->applied_index, memory_order_relaxed);
+    if (commit > applied && commit - applied > APPLY_GAP_MAX)
+        return API_TOO_MANY_REQUESTS;
+    if (calls >= INBOX_CALLS_MAX ||
+        atomic_load_explicit(&loops->inbox_bytes, memory_order_relaxed) + bytes > INBOX_BYTES_MAX)
+        return API_TOO_MANY_REQUESTS;
+    return API_OK;
+}
+
+static enum api_error admit(struct loops *loops, uint64_t bytes, bool urgent)
 {
     if (atomic_load_explicit(&loops->stopping, memory_order_acquire))
         return API_STOPPED;
@@ -92,20 +109,17 @@ static enum api_error admit(struct loops *loops, uint64_t bytes)
         return API_STORE_CORRUPT;
     if (atomic_load_explicit(&loops->log_full, memory_order_relaxed))
         return API_DISK_FULL;
-    uint64_t commit = atomic_load_explicit(&loops->commit, memory_order_relaxed);
-    uint64_t applied = atomic_load_explicit(&loops->applied_index, memory_order_relaxed);
-    if (commit > applied && commit - applied > APPLY_GAP_MAX)
-        return API_TOO_MANY_REQUESTS;
-    if (atomic_load_explicit(&loops->inbox_calls, memory_order_relaxed) >= INBOX_CALLS_MAX ||
-        atomic_load_explicit(&loops->inbox_bytes, memory_order_relaxed) + bytes > INBOX_BYTES_MAX)
-        return API_TOO_MANY_REQUESTS;
-    return API_OK;
+    enum api_error error = check_load(loops, bytes, urgent);
+    if (error != API_OK)
+        metrics_add(METRIC_OVERLOADED, 1);
+    return error;
 }
 
 /* Counts it and gives it to consensus, or says why not. */
-static enum api_error let_in(struct loops *loops, struct request *request, uint64_t bytes)
+static enum api_error let_in(struct loops *loops, struct request *request, uint64_t bytes,
+                             bool urgent)
 {
-    enum api_error error = admit(loops, bytes);
+    enum api_error error = admit(loops, bytes, urgent);
     if (error != API_OK)
         return error;
     atomic_fetch_add_explicit(&loops->inbox_calls, 1, memory_order_relaxed);
@@ -119,7 +133,8 @@ static enum api_error let_in(struct loops *loops, struct request *request, uint6
 void loops_propose(struct loops *loops, struct proposal *proposal)
 {
     proposal->request.kind = REQUEST_PROPOSAL;
-    enum api_error error = let_in(loops, &proposal->request, proposal->payload->len);
+    enum api_error error =
+        let_in(loops, &proposal->request, proposal->payload->len, proposal->urgent);
     if (error == API_OK)
         return;
     raft_payload_unref(proposal->payload);
@@ -130,7 +145,8 @@ void loops_propose(struct loops *loops, struct proposal *proposal)
 void loops_propose_conf_change(struct loops *loops, struct conf_proposal *proposal)
 {
     proposal->request.kind = REQUEST_CONF_CHANGE;
-    enum api_error error = let_in(loops, &proposal->request, proposal->payload->len);
+    enum api_error error =
+        let_in(loops, &proposal->request, proposal->payload->len, /* urgent= */ true);
     if (error == API_OK)
         return;
     raft_payload_unref(proposal->payload);
@@ -171,6 +187,8 @@ void loops_read(struct loops *loops, struct read_request *read)
         error = API_STOPPED;
     else if (atomic_load_explicit(&loops->reads_waiting, memory_order_relaxed) >= READS_WAITING_MAX)
         error = API_TOO_MANY_REQUESTS;
+    if (error == API_TOO_MANY_REQUESTS)
+        metrics_add(METRIC_OVERLOADED, 1);
     if (error != API_OK) {
         read->ready(read, error, /* reader= */ 0);
         return;

@@ -63,7 +63,8 @@ struct consensus {
     bool installing;          /* from the arrival of a snapshot to its end */
 
     struct waves waves;
-    struct list_node queue; /* proposals to be proposed */
+    struct list_node urgent; /* proposals to be proposed, these first */
+    struct list_node queue;
     uint64_t queue_count;
     struct raft_payload *payloads[PROPOSE_BATCH_MAX]; /* one batch of the queue */
     struct list_node changes;                         /* conf proposals to be proposed */

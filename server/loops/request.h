@@ -41,6 +41,8 @@ struct proposal {
     struct request request;
     struct raft_payload *payload; /* encoded InternalRaftRequest; the reference is taken */
     uint64_t id;                  /* header.ID in the payload */
+    bool urgent; /* an operator's or the member's own: neither refused nor kept waiting because of
+                    all the data that is written */
     void (*done)(struct proposal *proposal, enum api_error error, struct slice response);
     bool answer_now; /* set for done: so few answers come together that handing them to the
                         responder  would cost more than sending them here */

@@ -72,6 +72,7 @@ static void end_transfer(struct transfer_request *transfer, enum api_error error
 
 void requests_fail_all(struct consensus *c, enum api_error error)
 {
+    fail_queue(c, &c->urgent, error);
     fail_queue(c, &c->queue, error);
     fail_queue(c, &c->changes, error);
     while (!list_is_empty(&c->proposed))
@@ -115,7 +116,7 @@ static uint32_t take_one(struct consensus *c, struct request *request)
         answer_progress(c, CONTAINER_OF(request, struct progress_request, request));
         break;
     case REQUEST_PROPOSAL:
-        list_push_back(&c->queue, &request->waiting);
+        list_push_back(proposal_of(request)->urgent ? &c->urgent : &c->queue, &request->waiting);
         c->queue_count++;
         return 1;
     }
@@ -132,6 +133,7 @@ void requests_take(struct consensus *c)
     }
     waves_arrived(&c->waves, arrived);
     if (stopping) {
+        fail_queue(c, &c->urgent, API_STOPPED);
         fail_queue(c, &c->queue, API_STOPPED);
         fail_queue(c, &c->changes, API_STOPPED);
         rounds_fail_reads(c, &c->reads, API_STOPPED);
@@ -189,6 +191,7 @@ static void expire_forwarded(struct consensus *c, uint64_t now_ns)
  * etcd answers with the deadline's own text; what is in the log may still happen. */
 void requests_expire(struct consensus *c, uint64_t now_ns)
 {
+    expire_queue(c, &c->urgent, now_ns);
     expire_queue(c, &c->queue, now_ns);
     expire_queue(c, &c->changes, now_ns);
     while (is_due(&c->proposed, now_ns)) {
@@ -226,24 +229,40 @@ static raft_term current_term(const struct consensus *c)
     return status.hard_state.term;
 }
 
+static bool is_queue_empty(const struct consensus *c)
+{
+    return list_is_empty(&c->urgent) && list_is_empty(&c->queue);
+}
+
+static struct request *next_of_queue(struct consensus *c)
+{
+    return request_of(list_is_empty(&c->urgent) ? c->queue.next : c->urgent.next);
+}
+
+/* How many are in c->payloads with those of queue. */
+static uint32_t add_payloads(struct consensus *c, struct list_node *queue, uint32_t count)
+{
+    LIST_FOREACH(node, queue)
+    {
+        if (count == PROPOSE_BATCH_MAX)
+            break;
+        c->payloads[count++] = proposal_of(request_of(node))->payload;
+    }
+    return count;
+}
+
 /* Proposes the first of the queue as one batch. False when the core takes none now: no leader, a
  * hand-over, the quota, no memory. They wait, until their deadline. */
 static bool propose_batch(struct consensus *c, uint64_t now_ns)
 {
-    struct raft_payload **payloads = c->payloads;
-    uint32_t count = 0;
-    LIST_FOREACH(node, &c->queue)
-    {
-        if (count == PROPOSE_BATCH_MAX)
-            break;
-        payloads[count++] = proposal_of(request_of(node))->payload;
-    }
+    uint32_t count = add_payloads(c, &c->urgent, 0);
+    count = add_payloads(c, &c->queue, count);
     raft_index first = 0;
-    if (raft_propose(c->raft, payloads, count, &first) != ST_OK)
+    if (raft_propose(c->raft, c->payloads, count, &first) != ST_OK)
         return false;
     raft_term term = current_term(c);
     for (uint32_t i = 0; i < count; i++)
-        note_proposed(c, request_of(c->queue.next), first == 0 ? 0 : first + i, term);
+        note_proposed(c, next_of_queue(c), first == 0 ? 0 : first + i, term);
     if (first != 0)
         waves_released(&c->waves, now_ns, count, first + count - 1);
     return true;
@@ -271,18 +290,19 @@ uint64_t requests_propose(struct consensus *c, uint64_t now_ns)
 {
     uint64_t again_ns = UINT64_MAX;
     if (atomic_load_explicit(&c->loops->log_full, memory_order_relaxed)) {
+        fail_queue(c, &c->urgent, API_DISK_FULL);
         fail_queue(c, &c->queue, API_DISK_FULL);
         fail_queue(c, &c->changes, API_DISK_FULL);
     }
     if (c->leader_seen == 0)
         return again_ns;
     propose_changes(c);
-    if (list_is_empty(&c->queue))
+    if (is_queue_empty(c))
         return again_ns;
     uint64_t sync_ns = atomic_load_explicit(&c->loops->commit_ns, memory_order_relaxed);
     if (c->was_leader && !waves_may_release(&c->waves, now_ns, sync_ns, &again_ns))
         return again_ns;
-    while (!list_is_empty(&c->queue) && propose_batch(c, now_ns))
+    while (!is_queue_empty(c) && propose_batch(c, now_ns))
         continue;
     return UINT64_MAX;
 }

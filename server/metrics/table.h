@@ -45,6 +45,10 @@
     X(PROPOSALS_FAILED, COUNTER, "etcd_server_proposals_failed_total", "The total number of failed proposals seen.") \
     X(READ_INDEXES_SLOW, COUNTER, "etcd_server_slow_read_indexes_total", "The total number of pending read indexes not in sync with leader's or timed out read index requests.") \
     X(READ_INDEXES_FAILED, COUNTER, "etcd_server_read_indexes_failed_total", "The total number of failed read indexes seen.") \
+    X(OVERLOADED, COUNTER, "cleat_server_requests_refused_total", "The total number of requests answered with \"too many requests\".") \
+    X(QUOTA_USED_BYTES, GAUGE, "cleat_server_quota_used_bytes", "Bytes that count towards the quota: in use in the store, and applied and not in it yet.") \
+    X(QUOTA_WARNING, GAUGE, "cleat_server_quota_warning", "Whether or not the store is so near to its quota that a warning was logged. 1 if so, 0 otherwise.") \
+    X(ALARMS, GAUGE, "cleat_server_alarms", "The number of active alarms in the cluster.") \
     X(QUOTA_BACKEND_BYTES, GAUGE, "etcd_server_quota_backend_bytes", "Current backend storage quota size in bytes.") \
     X(HEALTH_SUCCESSES, COUNTER, "etcd_server_health_success", "The total number of successful health checks") \
     X(HEALTH_FAILURES, COUNTER, "etcd_server_health_failures", "The total number of failed health checks")

@@ -1,15 +1,13 @@
 #include "server/run/corruption_watch.h"
 
-#include "base/arena.h"
 #include "base/list.h"
 #include "server/loops/loops.h"
 #include "server/run/ask.h"
 #include "server/run/clock.h"
 #include "server/run/log.h"
+#include "server/run/propose.h"
 #include "server/state/corruption.h"
-#include "server/state/kv_request.h"
 #include "server/state/machine.h"
-#include "server/state/wire.h"
 #include "storage/mvcc.h"
 
 #include <inttypes.h>
@@ -17,7 +15,6 @@
 #include <stdio.h>
 
 #define ASK_MS 10000U /* a member hashes its whole store for the answer */
-#define ARENA_BYTES_MAX (1U << 20)
 
 /* ---- what the actors do, waited for ---- */
 
@@ -101,59 +98,17 @@ static struct corruption_source source_of(struct corruption_watch *w)
 
 /* ---- alarms ---- */
 
-struct awaited_alarm {
-    struct proposal proposal;
-    sem_t done;
-    enum api_error error;
-};
-
-static void alarm_raised(struct proposal *proposal, enum api_error error, struct slice response)
-{
-    (void)response;
-    struct awaited_alarm *awaited = CONTAINER_OF(proposal, struct awaited_alarm, proposal);
-    awaited->error = error;
-    sem_post(&awaited->done);
-}
-
-/* AlarmRequest{action = ACTIVATE, memberID, alarm = CORRUPT} */
-static struct raft_payload *alarm_payload(raft_id member, uint64_t id)
-{
-    enum { FIELD_ACTION = 1, FIELD_MEMBER, FIELD_ALARM, ACTIVATE = 1 };
-    struct raft_payload *payload = NULL;
-    struct wire_out out;
-    struct slice body;
-    struct arena arena;
-    arena_init(&arena, ARENA_BYTES_MAX);
-    wire_out_init(&out, &arena, /* gap= */ 0);
-    wire_put_varint(&out, FIELD_ACTION, ACTIVATE);
-    wire_put_varint(&out, FIELD_MEMBER, member);
-    wire_put_varint(&out, FIELD_ALARM, ALARM_CORRUPT);
-    if (wire_out_finish(&out, &body) == ST_OK)
-        payload = internal_request_payload(INTERNAL_ALARM, body, id);
-    arena_deinit(&arena);
-    return payload;
-}
-
 static void raise_alarm(struct corruption_watch *w, raft_id member, const char *why)
 {
     log_error("found data corruption; raising an alarm", LOG_HEX("member-id", member),
               LOG_STR("error", why));
     uint64_t id = loops_next_id(w->loops);
-    struct raft_payload *payload = alarm_payload(member, id);
-    if (payload == NULL)
-        return; /* no memory: the next check finds it again */
-    struct awaited_alarm awaited = {
-        .proposal = {.request = {.kind = REQUEST_PROPOSAL,
-                                 .deadline_ns = clock_monotonic_ns(clock_real()) + w->timeout_ns},
-                     .payload = payload,
-                     .id = id,
-                     .done = alarm_raised}};
-    sem_init(&awaited.done, /* pshared= */ 0, 0);
-    loops_propose(w->loops, &awaited.proposal);
-    wait_for(&awaited.done);
-    if (awaited.error != API_OK)
+    enum api_error error =
+        propose_and_wait(w->loops, machine_alarm_payload(id, ALARM_ACTIVATE, member, ALARM_CORRUPT),
+                         id, w->timeout_ns);
+    if (error != API_OK)
         log_warn("failed to raise the alarm", LOG_HEX("member-id", member),
-                 LOG_STR("error", api_error_text(awaited.error)));
+                 LOG_STR("error", api_error_text(error)));
 }
 
 /* ---- checks ---- */

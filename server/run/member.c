@@ -322,6 +322,19 @@ static void make_publisher(struct member *m)
                                   .cluster_id = m->cluster_id,
                                   .timeout_ns = member_request_timeout_ns(m),
                                   .interval_ns = m->options.check_corruption_every_ns};
+    m->auto_compaction = (struct auto_compaction){.loops = m->loops,
+                                                  .mvcc = m->mvcc,
+                                                  .by_revision = m->options.compact_by_revision,
+                                                  .retention = m->options.compact_retention,
+                                                  .timeout_ns = member_request_timeout_ns(m)};
+    m->quota = (struct quota_watch){.store = m->store,
+                                    .mvcc = m->mvcc,
+                                    .loops = m->loops,
+                                    .machine = m->machine,
+                                    .quota_bytes = m->options.quota_bytes,
+                                    .warn_percent = m->options.quota_warn_percent,
+                                    .clear_percent = m->options.quota_clear_percent,
+                                    .timeout_ns = member_request_timeout_ns(m)};
     m->stall = (struct stall_watch){.loops = m->loops, .wal_dir = m->datadir.wal};
     m->space =
         (struct space_watch){.store = m->store, .loops = m->loops, .data_dir = m->options.data_dir};
@@ -363,6 +376,8 @@ static enum status start_all(struct member *m, char *why, size_t why_bytes)
     }
     if (st == ST_OK)
         st = corruption_watch_start(&m->corruption_watch);
+    if (st == ST_OK)
+        st = auto_compaction_start(&m->auto_compaction);
     return st == ST_OK
                ? ST_OK
                : member_explain(st, why, why_bytes, "start the threads of", m->options.name);
@@ -444,6 +459,7 @@ void member_wait_ready(struct member *m)
 bool member_watch(struct member *m)
 {
     space_watch_step(&m->space);
+    quota_watch_step(&m->quota);
     stall_watch_step(&m->stall);
     publisher_step(&m->publisher);
     cluster_watch_look(&m->cluster_watch);
@@ -519,6 +535,7 @@ void member_close(struct member *m)
 {
     if (m == NULL)
         return;
+    auto_compaction_stop(&m->auto_compaction);
     corruption_watch_stop(&m->corruption_watch);
     cluster_watch_stop(&m->cluster_watch);
     forwarder_stop(&m->forwarder);

@@ -3,12 +3,14 @@
 #define SERVER_RUN_MEMBER_PRIVATE_H
 #include "base/lock.h"
 #include "base/rng.h"
+#include "server/run/auto_compaction.h"
 #include "server/run/bootstrap.h"
 #include "server/run/cluster_watch.h"
 #include "server/run/corruption_watch.h"
 #include "server/run/forward.h"
 #include "server/run/member.h"
 #include "server/run/publish.h"
+#include "server/run/quota.h"
 #include "server/run/space.h"
 #include "server/run/stall.h"
 #include "server/run/thread.h"
@@ -44,6 +46,8 @@ struct member {
     struct forwarder forwarder;
     struct cluster_watch cluster_watch;
     struct corruption_watch corruption_watch;
+    struct auto_compaction auto_compaction;
+    struct quota_watch quota;
     struct space_watch space;
     struct stall_watch stall;
     bool log_is_empty; /* it has joined and not heard of the leader yet */

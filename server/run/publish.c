@@ -47,6 +47,7 @@ void publisher_step(struct publisher *p)
                     .deadline_ns = clock_monotonic_ns(clock_real()) + p->timeout_ns},
         .payload = payload,
         .id = id,
+        .urgent = true,
         .done = proposal_done};
     loops_propose(p->loops, &p->proposal);
 }

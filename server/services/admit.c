@@ -1,7 +1,10 @@
 /* server/services/admit.c - whether the store can take more. The quota is judged by the space that
- * is in use, not by the size of the file, so that it opens again by itself once a compaction has
- * freed enough; the file never outgrows the most that was ever in use. */
+ * is in use, not by the size of the file, so that a compaction alone makes room; the file never
+ * outgrows the most that was ever in use. A request that would go over it is refused before it is
+ * proposed, and raises this member's NOSPACE alarm, which refuses the others' when they are applied
+ * and stays until it is taken back. */
 #include "server/services/services_private.h"
+#include "server/state/machine.h"
 #include "storage/store.h"
 
 static void fetch_figures(struct services *services, uint64_t now_ns)
@@ -61,6 +64,57 @@ enum api_error admit_write(struct services *services, uint64_t cost)
         return API_DISK_FULL;
     atomic_fetch_add_explicit(&services->figures.used_bytes, cost, memory_order_relaxed);
     return API_OK;
+}
+
+/* ---- the alarm ---- */
+
+static void alarm_done(struct proposal *proposal, enum api_error error, struct slice response)
+{
+    (void)error; /* the request is refused all the same; the next one raises it again */
+    (void)response;
+    struct rpc_call *call = proposal->request.call;
+    struct services *services = call->service;
+    atomic_store_explicit(&services->alarm_pending, false, memory_order_release);
+    finish_later(call, API_NO_SPACE, SLICE_EMPTY);
+}
+
+/* The answer waits until the alarm is there, so that whoever gets it finds the alarm. */
+static void raise_nospace(struct rpc_call *call)
+{
+    struct services *services = call->service;
+    struct machine *machine = services->options.machine;
+    const struct alarm own = {.member = machine_member_id(machine), .type = ALARM_NOSPACE};
+    if (machine_is_alarm_active(machine, &own) ||
+        atomic_exchange_explicit(&services->alarm_pending, true, memory_order_acquire)) {
+        finish_error(call, API_NO_SPACE);
+        return;
+    }
+    uint64_t id = loops_next_id(services->options.loops);
+    struct proposal *proposal = ARENA_NEW(call->arena, struct proposal);
+    struct raft_payload *payload =
+        proposal == NULL ? NULL
+                         : machine_alarm_payload(id, ALARM_ACTIVATE, own.member, ALARM_NOSPACE);
+    if (payload == NULL) {
+        atomic_store_explicit(&services->alarm_pending, false, memory_order_release);
+        finish_error(call, API_NO_SPACE);
+        return;
+    }
+    *proposal = (struct proposal){.request = {.kind = REQUEST_PROPOSAL,
+                                              .deadline_ns = request_deadline_ns(services),
+                                              .call = call},
+                                  .payload = payload,
+                                  .id = id,
+                                  .urgent = true,
+                                  .done = alarm_done};
+    loops_propose(services->options.loops, proposal);
+}
+
+void refuse_write(struct rpc_call *call, enum api_error error)
+{
+    if (error == API_NO_SPACE)
+        raise_nospace(call);
+    else
+        finish_error(call, error);
 }
 
 bool reads_stay_in_memory(struct services *services)

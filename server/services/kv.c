@@ -20,6 +20,13 @@ static void write_done(struct proposal *proposal, enum api_error error, struct s
         rpc_finish(call, (enum rpc_code)api_error_code(error), api_error_text(error), response);
 }
 
+/* What leads out of trouble, and what keeps leases, is not held up by what leads into it. */
+static bool is_urgent(enum internal_field field)
+{
+    return field == INTERNAL_ALARM || field == INTERNAL_COMPACTION ||
+           field == INTERNAL_LEASE_REVOKE || field == INTERNAL_LEASE_CHECKPOINT;
+}
+
 /* The request goes into the entry as it came: whatever the decoder lets pass, etcd's decoder reads
  * the same way. */
 void propose_message(struct rpc_call *call, enum internal_field field)
@@ -43,6 +50,7 @@ void propose_message(struct rpc_call *call, enum internal_field field)
                                               .call = call},
                                   .payload = payload,
                                   .id = id,
+                                  .urgent = is_urgent(field),
                                   .done = write_done};
     loops_propose(loops, proposal);
 }
@@ -63,7 +71,7 @@ static void on_put(struct rpc_call *call)
     if (error == API_OK)
         error = check_put(&put);
     if (error != API_OK)
-        finish_error(call, error);
+        refuse_write(call, error);
     else
         propose_message(call, INTERNAL_PUT);
 }
@@ -256,7 +264,7 @@ static void on_txn(struct rpc_call *call)
     if (error == API_OK)
         error = check_txn(txn, call->arena);
     if (error != API_OK)
-        finish_error(call, error);
+        refuse_write(call, error);
     else if (read_only)
         read_txn(call, txn_call);
     else

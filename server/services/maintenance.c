@@ -89,8 +89,6 @@ static void on_status(struct rpc_call *call)
 
 /* ---- alarms ---- */
 
-enum alarm_action { ALARM_GET = 0, ALARM_ACTIVATE = 1, ALARM_DEACTIVATE = 2 };
-
 struct alarm_request {
     int32_t action;
     raft_id member;

@@ -30,6 +30,7 @@ struct store_figures {
 struct services {
     struct services_options options;
     struct store_figures figures;
+    atomic_bool alarm_pending; /* this member's NOSPACE is being proposed for a call */
     struct rpc_service table[SERVICES_COUNT]; /* of the methods as they are registered: */
     struct rpc_method *gates;                 /* each is first looked at by gate.c, */
     const struct rpc_method **inner;          /* and then does what the one here does */
@@ -104,6 +105,8 @@ void on_member_promote(struct rpc_call *call);
 /* admit.c: may a write that adds cost bytes be taken? API_OK, API_NO_SPACE (quota), API_DISK_FULL,
  * API_STOPPED (the member is broken and about to stop). */
 enum api_error admit_write(struct services *services, uint64_t cost);
+/* Ends a write that was not admitted; API_NO_SPACE raises the alarm first. */
+void refuse_write(struct rpc_call *call, enum api_error error);
 /* Whether a read may touch the store on a poller: while it fits in memory. */
 bool reads_stay_in_memory(struct services *services);
 #endif

@@ -156,8 +156,11 @@ struct alarm {
     raft_id member; /* that raised it or that it is about; 0: not known, or all */
     uint32_t type;  /* enum alarm_type */
 };
+enum alarm_action { ALARM_GET = 0, ALARM_ACTIVATE = 1, ALARM_DEACTIVATE = 2 };
 /* Any member's. */
 bool machine_has_alarm(struct machine *machine, enum alarm_type type);
+/* This one. */
+bool machine_is_alarm_active(struct machine *machine, const struct alarm *alarm);
 /* The active alarms, in arena. Errors: ST_TOO_BIG (the arena's cap). */
 CHECKED enum status machine_alarms(struct machine *machine, struct arena *arena,
                                    const struct alarm **out, uint32_t *count_out);
@@ -171,4 +174,8 @@ struct raft_payload *machine_publish_payload(const struct machine *machine, uint
                                              uint32_t urls_count);
 /* The cluster version ("3.5.0") likewise. */
 struct raft_payload *machine_version_payload(uint64_t id, const char *version);
+/* An AlarmRequest and a CompactionRequest; NULL without memory. */
+struct raft_payload *machine_alarm_payload(uint64_t id, enum alarm_action action, raft_id member,
+                                           enum alarm_type type);
+struct raft_payload *machine_compaction_payload(uint64_t id, int64_t revision);
 #endif

@@ -7,7 +7,6 @@
 #include <stddef.h>
 #include <stdlib.h>
 
-enum alarm_action { ALARM_GET = 0, ALARM_ACTIVATE = 1, ALARM_DEACTIVATE = 2 };
 enum { FIELD_ALARMS = 2 };                 /* AlarmResponse */
 enum { FIELD_MEMBER_ID = 1, FIELD_ALARM }; /* AlarmMember */
 #define ALARM_BYTES_MAX (2 * (1 + VARINT_BYTES_MAX))
@@ -122,6 +121,14 @@ bool machine_has_alarm(struct machine *machine, enum alarm_type type)
     lock_acquire(machine->lock);
     for (uint32_t i = 0; i < machine->alarms.count && !found; i++)
         found = machine->alarms.items[i].type == (uint32_t)type;
+    lock_release(machine->lock);
+    return found;
+}
+
+bool machine_is_alarm_active(struct machine *machine, const struct alarm *alarm)
+{
+    lock_acquire(machine->lock);
+    bool found = is_active(machine, alarm);
     lock_release(machine->lock);
     return found;
 }

@@ -226,7 +226,7 @@ static void write_done(struct proposal *proposal, enum api_error error, struct s
 }
 
 /* Put of key number % KEYS; the value is the number. */
-static void send_write(struct world *w)
+static void send_one(struct world *w, bool urgent)
 {
     if (w->sent + 1 == PROPOSALS_MAX)
         return;
@@ -244,10 +244,16 @@ static void send_write(struct world *w)
                           .id = loops_next_id(w->loops),
                           .payload = internal_request_payload(
                               INTERNAL_PUT, slice_make(body, (size_t)digits + 5), w->sent),
+                          .urgent = urgent,
                           .done = write_done};
     assert_non_null(write->proposal.payload);
     w->open_count++;
     loops_propose(w->loops, &write->proposal);
+}
+
+static void send_write(struct world *w)
+{
+    send_one(w, /* urgent= */ false);
 }
 
 /* One thing happens. */
@@ -443,12 +449,38 @@ static void test_loops_write_one_batch_for_all_that_waits(void **state)
     end_world(w);
 }
 
+/* It goes with the next batch, before what came before it, however much that is. */
+static void test_loops_write_what_is_urgent_first(void **state)
+{
+    (void)state;
+    struct world *w = one_world();
+    send_write(w);
+    step_all(w); /* its disk write hangs */
+    uint64_t first = w->sent + 1;
+    for (uint32_t i = 0; i < 20; i++)
+        send_write(w);
+    send_one(w, /* urgent= */ true);
+    uint64_t urgent = w->sent;
+    step_all(w);
+    w->acknowledged = 0;
+    while (w->acknowledged != urgent && fake_disk_complete(w->disk)) {
+        loops_step(w->loops, ACTOR_CONSENSUS, w->now_ns);
+        loops_step(w->loops, ACTOR_APPLIER, w->now_ns);
+        assert_true(w->acknowledged < first || w->acknowledged == urgent || w->open_count == 0);
+    }
+    step_all(w);
+    assert_int_equal(w->open_count, 0);
+    assert_int_equal(w->acknowledged, urgent - 1); /* the last of the others */
+    end_world(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_loops_acknowledge_nothing_before_the_disk_has_it),
         cmocka_unit_test(test_loops_answer_reads_while_the_disk_hangs),
         cmocka_unit_test(test_loops_write_one_batch_for_all_that_waits),
+        cmocka_unit_test(test_loops_write_what_is_urgent_first),
         cmocka_unit_test(test_loops_keep_what_was_acknowledged_through_power_cuts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -113,6 +113,51 @@ static void test_quota_refuses_what_costs(void **state)
     assert_int_equal(f->call.code, RPC_OK);
 }
 
+static uint32_t nospace_alarms(struct fixture *f)
+{
+    const struct alarm *alarms;
+    uint32_t count;
+    assert_int_equal(machine_alarms(f->harness.machine, &f->harness.arena, &alarms, &count), ST_OK);
+    for (uint32_t i = 0; i < count; i++) {
+        assert_int_equal(alarms[i].member, HARNESS_MEMBER_ID);
+        assert_int_equal(alarms[i].type, ALARM_NOSPACE);
+    }
+    return count;
+}
+
+/* Once, and before the client is told; what is refused goes nowhere else. */
+static void test_quota_raises_the_alarm(void **state)
+{
+    struct fixture *f = *state;
+    open_services(f, /* quota_bytes= */ 1, 0);
+    assert_int_equal(nospace_alarms(f), 0);
+    assert_error(put(f, &(struct kv_put){.key = SLICE("k")}), API_NO_SPACE);
+    assert_int_equal(nospace_alarms(f), 1);
+    assert_int_equal(f->loops.proposals, 1);
+    assert_error(put(f, &(struct kv_put){.key = SLICE("k")}), API_NO_SPACE);
+    assert_int_equal(f->loops.proposals, 1);
+    open_services(f, /* quota_bytes= */ 0, 0); /* room again: the alarm stays */
+    assert_error(put(f, &(struct kv_put){.key = SLICE("k")}), API_NO_SPACE);
+    assert_int_equal(f->loops.proposals, 2);
+}
+
+/* The request is refused all the same, and the next one tries again. */
+static void test_quota_refuses_without_a_leader(void **state)
+{
+    struct fixture *f = *state;
+    open_services(f, /* quota_bytes= */ 1, 0);
+    f->loops.refuse = API_TIMEOUT;
+    assert_error(put(f, &(struct kv_put){.key = SLICE("k")}), API_NO_SPACE);
+    assert_int_equal(nospace_alarms(f), 0);
+    f->loops.refuse = API_OK;
+    f->arena_bytes = 1;
+    assert_error(put(f, &(struct kv_put){.key = SLICE("k")}), API_NO_SPACE);
+    assert_int_equal(nospace_alarms(f), 0);
+    f->arena_bytes = 0;
+    assert_error(put(f, &(struct kv_put){.key = SLICE("k")}), API_NO_SPACE);
+    assert_int_equal(nospace_alarms(f), 1);
+}
+
 static void test_quota_counts_what_was_admitted_since_it_looked(void **state)
 {
     struct fixture *f = *state;
@@ -348,6 +393,8 @@ int main(void)
         FIXTURE_TEST(test_delete_and_compact_are_proposed),
         FIXTURE_TEST(test_write_passes_on_what_the_actors_say),
         FIXTURE_TEST(test_quota_refuses_what_costs),
+        FIXTURE_TEST(test_quota_raises_the_alarm),
+        FIXTURE_TEST(test_quota_refuses_without_a_leader),
         FIXTURE_TEST(test_quota_counts_what_was_admitted_since_it_looked),
         FIXTURE_TEST(test_full_disk_refuses_what_costs),
         FIXTURE_TEST(test_range_waits_for_its_round_unless_serializable),
