@@ -10,6 +10,7 @@
 
 static void call_arrived(struct tag *tag, bool ok);
 static void call_closed(struct tag *tag, bool ok);
+static void call_again(struct tag *tag, bool ok);
 static void call_finished(struct tag *tag, bool ok);
 
 static struct grpc_rpc *rpc_of(struct rpc_call *call)
@@ -109,6 +110,7 @@ static void fill_call(struct grpc_rpc *rpc)
     fill_metadata(rpc);
     rpc->closed.fire = call_closed;
     rpc->finished.fire = call_finished;
+    rpc->again.fire = call_again;
     grpc_stream_init(rpc);
     atomic_store_explicit(&rpc->refs, 1, memory_order_relaxed);
     atomic_store_explicit(&rpc->flags, 0, memory_order_relaxed);
@@ -330,6 +332,38 @@ static const char *transport_peer(struct rpc_call *call)
     return rpc->peer;
 }
 
+static void transport_hold(struct rpc_call *call)
+{
+    struct grpc_rpc *rpc = rpc_of(call);
+    ASSERT(!call->held);
+    call->held = true;
+    grpc_rpc_ref(rpc);
+}
+
+static void call_again(struct tag *tag, bool ok)
+{
+    (void)ok;
+    struct grpc_rpc *rpc = CONTAINER_OF(tag, struct grpc_rpc, again);
+    atomic_fetch_add_explicit(&rpc->refs, 0, memory_order_acquire);
+    rpc->call.held = false;
+    rpc->call.repeated = true;
+    if (rpc->call.method->client_streams)
+        grpc_stream_again(rpc);
+    else
+        rpc->call.method->on_call(&rpc->call);
+    grpc_rpc_unref(rpc);
+}
+
+/* A batch of nothing is done at once: its completion comes to the poller. */
+static void transport_again(struct rpc_call *call)
+{
+    struct grpc_rpc *rpc = rpc_of(call);
+    atomic_fetch_add_explicit(&rpc->refs, 0,
+                              memory_order_release); /* for the sanitizer, see above */
+    grpc_call_error error = grpc_call_start_batch(rpc->handle, NULL, 0, &rpc->again, NULL);
+    ASSERT(error == GRPC_CALL_OK);
+}
+
 static void transport_ref(struct rpc_call *call)
 {
     grpc_rpc_ref(rpc_of(call));
@@ -345,6 +379,8 @@ const struct rpc_transport grpc_transport = {
     .finish_later = transport_finish_later,
     .send = grpc_stream_send,
     .peer = transport_peer,
+    .hold = transport_hold,
+    .again = transport_again,
     .ref = transport_ref,
     .unref = transport_unref,
 };

@@ -46,7 +46,7 @@ struct grpc_rpc {
     grpc_byte_buffer *payload;  /* the request of a unary call */
     grpc_byte_buffer *received; /* a stream's message */
     struct arena arena;
-    struct tag arrived, closed, message_received, message_sent, finished;
+    struct tag arrived, closed, message_received, message_sent, finished, again;
     atomic_uint refs;
     atomic_uint flags; /* CALL_*; an exchange orders send, finish and their completions */
     int cancelled;     /* written by gRPC before closed fires */
@@ -116,6 +116,7 @@ void grpc_rpc_finish_now(struct grpc_rpc *rpc);
 /* grpc_stream.c */
 void grpc_stream_init(struct grpc_rpc *rpc);
 void grpc_stream_begin(struct grpc_rpc *rpc); /* reads the first message */
+void grpc_stream_again(struct grpc_rpc *rpc); /* delivers the message that was held once more */
 enum status grpc_stream_send(struct rpc_call *call, struct slice message);
 
 /* grpc_message.c: gRPC's buffers and ours. */

@@ -47,21 +47,33 @@ static void deliver(struct grpc_rpc *rpc)
     grpc_call_cancel_with_status(rpc->handle, (grpc_status_code)code, text, NULL);
 }
 
-static void message_received(struct tag *tag, bool ok)
+static void take(struct grpc_rpc *rpc, bool ok)
 {
-    struct grpc_rpc *rpc = CONTAINER_OF(tag, struct grpc_rpc, message_received);
     bool arrived = ok && rpc->received != NULL;
     if (arrived && !is_finishing(rpc))
         deliver(rpc);
     /* Nothing came: the client closed its side, or the call broke and on_cancel tells. */
     else if (!arrived && !is_finishing(rpc) && !grpc_call_failed_before_recv_message(rpc->handle))
         rpc->call.method->on_message(&rpc->call, SLICE_EMPTY);
+    if (rpc->call.held)
+        return;
     if (rpc->received != NULL)
         grpc_byte_buffer_destroy(rpc->received);
     rpc->received = NULL;
     if (arrived && !is_finishing(rpc))
         receive(rpc);
+}
+
+static void message_received(struct tag *tag, bool ok)
+{
+    struct grpc_rpc *rpc = CONTAINER_OF(tag, struct grpc_rpc, message_received);
+    take(rpc, ok);
     grpc_rpc_unref(rpc);
+}
+
+void grpc_stream_again(struct grpc_rpc *rpc)
+{
+    take(rpc, /* ok= */ true);
 }
 
 enum status grpc_stream_send(struct rpc_call *call, struct slice message)

@@ -16,6 +16,16 @@ enum status rpc_send(struct rpc_call *call, struct slice message)
     return call->transport->send(call, message);
 }
 
+void rpc_hold(struct rpc_call *call)
+{
+    call->transport->hold(call);
+}
+
+void rpc_again(struct rpc_call *call)
+{
+    call->transport->again(call);
+}
+
 const char *rpc_peer(struct rpc_call *call)
 {
     return call->transport->peer(call);

@@ -79,6 +79,8 @@ struct rpc_transport {
                          struct slice message);
     enum status (*send)(struct rpc_call *call, struct slice message);
     const char *(*peer)(struct rpc_call *call);
+    void (*hold)(struct rpc_call *call);
+    void (*again)(struct rpc_call *call);
     void (*ref)(struct rpc_call *call);
     void (*unref)(struct rpc_call *call);
 };
@@ -97,6 +99,8 @@ struct rpc_call {
     uint64_t started_ns;
     void *state;          /* the service's */
     atomic_bool canceled; /* set before on_cancel */
+    bool held;            /* between rpc_hold() and the callback's return; on_cancel may come */
+    bool repeated;        /* it was held before */
 };
 
 /* Answers and ends the call. message (unary only; ignored unless code is RPC_OK) is sent from where
@@ -111,6 +115,12 @@ void rpc_finish_later(struct rpc_call *call, enum rpc_code code, const char *tex
  * time, not after the finish. Errors: ST_BUSY (one is in flight), ST_CANCELED (the call is gone,
  * on_cancel comes or came), ST_NO_MEMORY. */
 CHECKED enum status rpc_send(struct rpc_call *call, struct slice message);
+
+/* From on_call or on_message, which does nothing more then: it is called again with the same
+ * message once rpc_again() was called; until then no message of the call is delivered. The call
+ * must not be finished meanwhile. */
+void rpc_hold(struct rpc_call *call);
+void rpc_again(struct rpc_call *call); /* any thread; once for each rpc_hold() */
 
 /* The peer's address for logs, "127.0.0.1:40312"; borrowed from the call. */
 const char *rpc_peer(struct rpc_call *call);

@@ -52,8 +52,19 @@ static void on_call(struct rpc_call *call)
     rpc_finish(call, RPC_OK, "ignored by clients", copy);
 }
 
+static bool hold(struct rpc_call *call, struct slice message)
+{
+    if (call->repeated || !slice_eq(message, SLICE("hold")))
+        return false;
+    rpc_hold(call);
+    inbox_push(&actor.inbox, &call->node);
+    return true;
+}
+
 static void on_later(struct rpc_call *call)
 {
+    if (hold(call, call->message))
+        return;
     inbox_push(&actor.inbox, &call->node);
 }
 
@@ -66,6 +77,10 @@ static void *actor_run(void *context)
         for (struct inbox_node *node = inbox_take(&actor.inbox); node != NULL; node = next) {
             next = node->next;
             struct rpc_call *call = CONTAINER_OF(node, struct rpc_call, node);
+            if (call->held) {
+                rpc_again(call);
+                continue;
+            }
             struct slice copy;
             ASSERT(arena_copy(call->arena, call->message, &copy) == ST_OK);
             rpc_finish_later(call, RPC_OK, NULL, copy);
@@ -136,6 +151,8 @@ static void pump(struct rpc_call *call)
 
 static void on_stream_message(struct rpc_call *call, struct slice message)
 {
+    if (hold(call, message))
+        return;
     if (call->state == NULL)
         call->state = ARENA_NEW(call->arena, struct echo_stream);
     struct echo_stream *echo = call->state;

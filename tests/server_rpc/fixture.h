@@ -15,7 +15,8 @@
 /* test.Echo: Call answers on the poller, Later on an actor, Size with as many bytes as the request
  * says, Fail with its first byte as code and the rest as text, Wait when fixture.release is set or
  * it is canceled, Stream sends every message back and ends after the half-close, Feed sends ten
- * messages, Hold takes messages and ends when it is canceled. etcdserverpb.KV: Range and Put answer
+ * messages, Hold takes messages and ends when it is canceled. Later and Stream hold a call whose
+ * message is "hold", once. etcdserverpb.KV: Range and Put answer
  * with an empty message. */
 struct fixture {
     struct rpc_server *server;

@@ -224,6 +224,29 @@ static void test_rpc_stream_echoes_and_ends_after_the_half_close(void **state)
     assert_int_equal(fixture.cancels, 0);
 }
 
+static void test_rpc_again_delivers_once_more_what_was_held(void **state)
+{
+    (void)state;
+    for (int round = 0; round < 20; round++) {
+        call("/test.Echo/Later", SLICE("hold"));
+        assert_echo(SLICE("hold"));
+        grpc_reply_free(&reply);
+        struct grpc_stream *stream = grpc_stream_open(client, "/test.Echo/Stream");
+        static const char *const texts[] = {"hold", "then", "hold"};
+        for (int i = 0; i < 3; i++)
+            assert_true(grpc_stream_write(stream, slice_from_str(texts[i])));
+        for (int i = 0; i < 3; i++) {
+            assert_true(grpc_stream_read(stream, &reply));
+            assert_echo(slice_from_str(texts[i]));
+            grpc_reply_free(&reply);
+        }
+        grpc_stream_half_close(stream);
+        assert_false(grpc_stream_read(stream, &reply));
+        grpc_stream_end(stream, &reply);
+        assert_reply(RPC_OK, "");
+    }
+}
+
 static void test_rpc_stream_finish_waits_for_the_message_in_flight(void **state)
 {
     (void)state;
@@ -450,6 +473,7 @@ int main(void)
         TEST(test_rpc_deadline_cancels_the_call),
         TEST(test_rpc_ref_keeps_the_call_beyond_its_finish),
         TEST(test_rpc_stream_echoes_and_ends_after_the_half_close),
+        TEST(test_rpc_again_delivers_once_more_what_was_held),
         TEST(test_rpc_stream_finish_waits_for_the_message_in_flight),
         TEST(test_rpc_server_stream_sends_and_ends_with_its_status),
         TEST(test_rpc_stream_cancel_is_no_half_close),

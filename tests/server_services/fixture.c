@@ -173,8 +173,23 @@ static const char *fake_peer(struct rpc_call *call)
     return "127.0.0.1:1";
 }
 
-static const struct rpc_transport transport = {
-    .finish = note_finish, .finish_later = note_finish_later, .send = note_send, .peer = fake_peer};
+static void fake_hold(struct rpc_call *call)
+{
+    call->held = true;
+}
+
+static void fake_again(struct rpc_call *call)
+{
+    struct fake_call *fake = CONTAINER_OF(call, struct fake_call, call);
+    fake->again = true;
+}
+
+static const struct rpc_transport transport = {.finish = note_finish,
+                                               .finish_later = note_finish_later,
+                                               .send = note_send,
+                                               .peer = fake_peer,
+                                               .hold = fake_hold,
+                                               .again = fake_again};
 
 static uint64_t active_since(void *context, raft_id id)
 {
@@ -270,10 +285,14 @@ struct fake_call *call(struct fixture *f, const char *path, struct slice message
     c->metadata = &f->metadata;
     c->metadata_count = f->metadata.key.len > 0;
     c->method = find_method(f, path, &c->service);
-    if (c->method->on_message != NULL)
-        c->method->on_message(c, message);
-    else
-        c->method->on_call(c);
+    do {
+        c->repeated = f->call.again;
+        f->call.again = c->held = false;
+        if (c->method->on_message != NULL)
+            c->method->on_message(c, message);
+        else
+            c->method->on_call(c);
+    } while (f->call.again);
     while (f->call.in_flight && f->call.finished == 0) {
         f->call.in_flight = false;
         c->method->on_sent(c);

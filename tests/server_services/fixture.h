@@ -35,7 +35,7 @@ struct fake_call {
     struct slice message;
     struct slice sent[FAKE_MESSAGES_MAX]; /* copies in the harness' arena */
     uint32_t sent_count;
-    bool in_flight;
+    bool in_flight, again;
 };
 
 struct fixture {
