@@ -268,6 +268,22 @@ enum status lessor_keys(const struct lessor *lessor, lease_id id, struct arena *
     return ST_OK;
 }
 
+enum status lessor_each_key(const struct lessor *lessor, lease_id id,
+                            enum status (*fn)(void *context, struct slice key), void *context)
+{
+    const struct lease *lease = lessor_find(lessor, id);
+    if (lease == NULL)
+        return ST_OK;
+    enum status st = ST_OK;
+    LIST_FOREACH(node, &CONTAINER_OF(lease, const struct lease_entry, lease)->attachments)
+    {
+        if (st != ST_OK)
+            break;
+        st = fn(context, key_of(CONTAINER_OF(node, struct attachment, of_lease)));
+    }
+    return st;
+}
+
 void lessor_each(const struct lessor *lessor, void (*fn)(void *context, const struct lease *lease),
                  void *context)
 {

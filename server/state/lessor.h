@@ -39,6 +39,11 @@ CHECKED enum status lessor_attach(struct lessor *lessor, lease_id id, struct sli
  * ST_NOT_FOUND, ST_NO_MEMORY. */
 CHECKED enum status lessor_keys(const struct lessor *lessor, lease_id id, struct arena *arena,
                                 const struct slice **keys_out, uint64_t *count_out);
+/* Calls fn for each key of a lease, in no order, until it gives something else than ST_OK, and
+ * gives that; none where there is no such lease. Borrowed for the call, which changes nothing. */
+CHECKED enum status lessor_each_key(const struct lessor *lessor, lease_id id,
+                                    enum status (*fn)(void *context, struct slice key),
+                                    void *context);
 /* Every lease, in no order; borrowed for the call, which changes nothing. */
 void lessor_each(const struct lessor *lessor, void (*fn)(void *context, const struct lease *lease),
                  void *context);

@@ -1,6 +1,7 @@
 #include "server/state/machine.h"
 
 #include "base/assert.h"
+#include "server/state/auth.h"
 #include "server/state/lessor.h"
 #include "server/state/limits.h"
 #include "server/state/machine_private.h"
@@ -9,21 +10,11 @@
 #include <stdarg.h>
 #include <stdlib.h>
 
-static enum status load_auth(struct machine *machine)
-{
-    struct slice value;
-    enum status st =
-        store_get(machine->store, BUCKET_AUTH, SLICE("authEnabled"), &machine->scratch, &value);
-    machine->auth_enabled = st == ST_OK && value.len > 0 && value.data[0] == 1;
-    machine_reset_scratch(machine);
-    return st == ST_NOT_FOUND ? ST_OK : st;
-}
-
 static enum status load(struct machine *machine)
 {
     enum status st = machine_load_members(machine);
     if (st == ST_OK)
-        st = load_auth(machine);
+        st = machine_load_auth(machine);
     if (st == ST_OK)
         st = machine_load_alarms(machine);
     return st == ST_OK ? machine_load_leases(machine) : st;
@@ -66,6 +57,7 @@ static void swap_tables(struct machine *machine, struct machine *with)
     machine->alarms = with->alarms;
     memcpy(machine->version, with->version, sizeof(machine->version));
     machine->downgrade_enabled = with->downgrade_enabled;
+    machine->auth = with->auth;
     atomic_store_explicit(&machine->auth_enabled, with->auth_enabled, memory_order_relaxed);
     lock_release(machine->lock);
     machine->lessor = with->lessor;
@@ -73,6 +65,7 @@ static void swap_tables(struct machine *machine, struct machine *with)
     with->members = before.members;
     with->removed = before.removed;
     with->alarms = before.alarms;
+    with->auth = before.auth;
 }
 
 enum status machine_reload(struct machine *machine, struct raft_log_id applied)
@@ -89,6 +82,7 @@ enum status machine_reload(struct machine *machine, struct raft_log_id applied)
     if (st == ST_OK) {
         swap_tables(machine, fresh);
         machine->applied = applied;
+        machine_forget_tokens(machine);
     } else {
         (void)machine_fail(machine, st, "%s", fresh->problem);
     }
@@ -101,6 +95,7 @@ void machine_close(struct machine *machine)
     if (machine == NULL)
         return;
     members_unref(machine->members);
+    auth_view_unref(machine->auth);
     free(machine->removed.ids);
     free(machine->alarms.items);
     lessor_free(machine->lessor);
@@ -126,11 +121,6 @@ const char *machine_problem(const struct machine *machine)
 struct raft_log_id machine_applied(const struct machine *machine)
 {
     return machine->applied;
-}
-
-bool machine_auth_enabled(const struct machine *machine)
-{
-    return atomic_load_explicit(&machine->auth_enabled, memory_order_relaxed);
 }
 
 uint64_t machine_cluster_id(const struct machine *machine)
@@ -182,13 +172,7 @@ static enum status apply_request(struct application *a, const struct internal_re
         return ST_OK;
     switch (request->field) {
     case INTERNAL_NONE:
-    case INTERNAL_RANGE: /* these change nothing; etcd puts its questions into the log, too */
-    case INTERNAL_AUTHENTICATE:
-    case INTERNAL_AUTH_STATUS:
-    case INTERNAL_AUTH_USER_GET:
-    case INTERNAL_AUTH_USER_LIST:
-    case INTERNAL_AUTH_ROLE_LIST:
-    case INTERNAL_AUTH_ROLE_GET:
+    case INTERNAL_RANGE: /* changes nothing, and nobody waits for it */
         return ST_OK;
     case INTERNAL_PUT:
         a->result->op = "Put";
@@ -221,6 +205,8 @@ static enum status apply_request(struct application *a, const struct internal_re
     case INTERNAL_DOWNGRADE_INFO_SET:
         return apply_downgrade_info(a, request->body);
     default: {
+        if (machine_is_auth_request(request->field))
+            return apply_auth(a, request->field, request->body);
         char what[64];
         snprintf(what, sizeof(what), "a request of kind %" PRIu32, request->field);
         return refuse(a, what);
@@ -250,6 +236,7 @@ static enum status apply_data(struct application *a)
     if (st != ST_OK)
         return explain(a, st);
     a->result->request_id = request.id;
+    a->caller = &request.caller;
     st = apply_request(a, &request);
     if (st == ST_OK)
         st = a->machine->attach_status;

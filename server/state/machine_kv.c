@@ -32,7 +32,10 @@ enum status apply_put(struct application *a, struct slice body)
     struct kv_put put;
     enum status st = kv_put_decode(body, &put);
     if (st == ST_OK)
-        st = mvcc_write_begin(a->machine->mvcc);
+        a->result->error = machine_auth_refuses_put(a, &put);
+    if (st != ST_OK || a->result->error != API_OK)
+        return st;
+    st = mvcc_write_begin(a->machine->mvcc);
     if (st != ST_OK)
         return st;
     struct executor executor = executor_of(a);
@@ -50,7 +53,10 @@ enum status apply_delete(struct application *a, struct slice body)
     struct kv_delete del;
     enum status st = kv_delete_decode(body, &del);
     if (st == ST_OK)
-        st = mvcc_write_begin(a->machine->mvcc);
+        a->result->error = machine_auth_refuses_delete(a, &del);
+    if (st != ST_OK || a->result->error != API_OK)
+        return st;
+    st = mvcc_write_begin(a->machine->mvcc);
     if (st != ST_OK)
         return st;
     struct executor executor = executor_of(a);
@@ -86,7 +92,10 @@ enum status apply_txn(struct application *a, struct slice body)
         return ST_OK;
     }
     if (st == ST_OK)
-        st = mvcc_write_begin(a->machine->mvcc);
+        a->result->error = machine_auth_refuses_txn(a, &txn);
+    if (st != ST_OK || a->result->error != API_OK)
+        return st;
+    st = mvcc_write_begin(a->machine->mvcc);
     if (st != ST_OK)
         return st;
     struct executor executor = executor_of(a);

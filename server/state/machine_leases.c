@@ -166,6 +166,9 @@ enum status apply_lease_revoke(struct application *a, struct slice body)
     enum status st = wire_decode(body, lease_slots, 1, &lease);
     if (st != ST_OK)
         return st;
+    a->result->error = machine_auth_refuses_lease_revoke(a, lease.id);
+    if (a->result->error != API_OK)
+        return ST_OK;
     if (lessor_find(machine->lessor, lease.id) == NULL) {
         a->result->error = API_LEASE_NOT_FOUND;
         return ST_OK;

@@ -24,7 +24,8 @@ struct machine {
     struct lessor *lessor;
     int64_t lease_ttl_s_min;
     enum status attach_status; /* why a key could not be attached to its lease; else ST_OK */
-    struct lock *lock;         /* guards what is below, which readers of any thread look at */
+    struct auth_token_sink tokens;
+    struct lock *lock; /* guards what is below, which readers of any thread look at */
     struct members *members;
     struct {
         raft_id *ids; /* ascending */
@@ -37,6 +38,7 @@ struct machine {
     char version[VERSION_TEXT_BYTES];
     bool downgrade_enabled;
     bool is_replaying; /* machine_replay_members(): what is changed belongs to no entry to come */
+    struct auth_view *auth;   /* apply reads it without the lock */
     atomic_bool auth_enabled; /* read without the lock */
 };
 
@@ -44,6 +46,7 @@ struct machine {
 struct application {
     struct machine *machine;
     const struct raft_entry *entry;
+    const struct auth_caller *caller;
     struct machine_result *result;
     struct wire_out *out; /* the response; failed from the start when nobody waits for it */
 };
@@ -94,5 +97,21 @@ CHECKED enum status machine_load_alarms(struct machine *machine);
 CHECKED enum status apply_alarm(struct application *application, struct slice body);
 /* What an alarm makes of a request by its kind alone; apply_txn() looks at the puts of a txn. */
 enum api_error machine_alarm_refuses(struct machine *machine, uint32_t internal_field);
+
+/* ---- machine_auth.c ---- */
+CHECKED enum status machine_load_auth(struct machine *machine);
+void machine_forget_tokens(struct machine *machine);
+bool machine_is_auth_request(uint32_t internal_field);
+CHECKED enum status apply_auth(struct application *application, uint32_t internal_field,
+                               struct slice body);
+/* What the caller may not, of requests about keys; API_OK while auth is off. */
+enum api_error machine_auth_refuses_put(const struct application *application,
+                                        const struct kv_put *put);
+enum api_error machine_auth_refuses_delete(const struct application *application,
+                                           const struct kv_delete *del);
+enum api_error machine_auth_refuses_txn(const struct application *application,
+                                        const struct kv_txn *txn);
+enum api_error machine_auth_refuses_lease_revoke(const struct application *application,
+                                                 int64_t lease);
 
 #endif

@@ -103,8 +103,14 @@ struct machine_result harness_apply_data(struct harness *harness, struct slice d
 struct machine_result harness_apply(struct harness *harness, enum internal_field field,
                                     struct slice body)
 {
+    return harness_apply_as(harness, field, body, NULL);
+}
+
+struct machine_result harness_apply_as(struct harness *harness, enum internal_field field,
+                                       struct slice body, const struct auth_caller *caller)
+{
     uint64_t id = harness->next_id++;
-    struct raft_payload *payload = internal_request_payload(field, body, id);
+    struct raft_payload *payload = internal_request_payload_as(field, body, id, caller);
     ASSERT(payload != NULL);
     struct machine_result result =
         harness_apply_data(harness, raft_payload_slice(payload), &harness->arena);

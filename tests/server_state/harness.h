@@ -35,6 +35,9 @@ struct machine_result harness_apply_data(struct harness *harness, struct slice d
 /* Wraps an encoded request and applies it; its id must come back. */
 struct machine_result harness_apply(struct harness *harness, enum internal_field field,
                                     struct slice body);
+/* The same on somebody's behalf. */
+struct machine_result harness_apply_as(struct harness *harness, enum internal_field field,
+                                       struct slice body, const struct auth_caller *caller);
 
 /* Apply and decode; the response ends with harness->arena. error_out may be NULL: then API_OK is
  * asserted. On an error they give NULL. */

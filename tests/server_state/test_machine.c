@@ -414,29 +414,10 @@ static void assert_stops(struct harness *h, struct slice data)
     raft_payload_unref(entry.payload);
 }
 
-/* An etcd's log holds them: they were asked through Raft to be answered in order. */
-static void test_machine_passes_over_questions_about_users(void **state)
-{
-    struct harness *h = *state;
-    static const uint32_t fields[] = {INTERNAL_AUTHENTICATE,   INTERNAL_AUTH_STATUS,
-                                      INTERNAL_AUTH_USER_GET,  INTERNAL_AUTH_USER_LIST,
-                                      INTERNAL_AUTH_ROLE_LIST, INTERNAL_AUTH_ROLE_GET};
-    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
-        uint8_t data[VARINT_BYTES_MAX + 1];
-        size_t size = put_varint(data, fields[i] << 3 | WIRE_BYTES);
-        data[size++] = 0;
-        struct machine_result result = harness_apply_data(h, slice_make(data, size), &h->arena);
-        assert_int_equal(result.error, API_OK);
-        assert_int_equal(machine_applied(h->machine).index, i + 1);
-    }
-    assert_int_equal(harness_revision(h), 1);
-}
-
 static void test_machine_stops_at_what_it_cannot_apply(void **state)
 {
     struct harness *h = *state;
-    assert_stops(h, SLICE("\xe2\x44\x00"));     /* auth_user_add */
-    assert_stops(h, SLICE("\xc2\x3e\x00"));     /* auth_enable */
+    assert_stops(h, SLICE("\xe2\x7c\x00"));     /* no request's number */
     assert_stops(h, SLICE("\x22\x05xy"));       /* cut off */
     assert_stops(h, SLICE("\x22\x02\x08\x01")); /* a put whose key is a number */
     assert_stops(h, SLICE("\x32\x02\x12\x00")); /* a txn with an empty operation */
@@ -616,7 +597,6 @@ int main(void)
         TEST(test_compact_physical_waits),
         TEST(test_machine_applies_without_a_caller),
         TEST(test_machine_applies_an_entry_once),
-        TEST(test_machine_passes_over_questions_about_users),
         TEST(test_machine_stops_at_what_it_cannot_apply),
         TEST(test_machine_stops_at_a_txn_nested_too_deep),
         TEST(test_machine_adds_the_bootstrap_member),

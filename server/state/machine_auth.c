@@ -1,0 +1,827 @@
+/* Users and roles: read at start, changed by entries, and who may what when an entry is applied.
+ * The order of what is refused, what counts the revision up and what is written are etcd's. */
+#include "base/base64.h"
+#include "base/bytes.h"
+#include "server/state/auth_private.h"
+#include "server/state/lessor.h"
+#include "server/state/machine_private.h"
+
+#include <inttypes.h>
+
+#define KEY_ENABLED SLICE("authEnabled")
+#define KEY_REVISION SLICE("authRevision")
+#define FIELD_LIST 2 /* of names and permissions, in the responses that have one */
+
+/* ---- at start ---- */
+
+static enum status load_setting(void *context, struct slice key, struct slice value)
+{
+    struct auth_view *view = context;
+    if (slice_eq(key, KEY_ENABLED))
+        view->enabled = value.len == 1 && value.data[0] == 1;
+    if (!slice_eq(key, KEY_REVISION))
+        return ST_OK;
+    if (value.len != 8)
+        return ST_CORRUPT;
+    uint64_t revision = get_be64(value.data);
+    view->revision = revision == 0 ? AUTH_REVISION_FIRST : revision;
+    return ST_OK;
+}
+
+struct auth_load {
+    struct machine *machine;
+    struct auth_draft draft;
+};
+
+static enum status as_damage(struct machine *machine, enum status st)
+{
+    machine_reset_scratch(machine);
+    return st == ST_INVALID ? ST_CORRUPT : st == ST_TOO_BIG ? ST_NO_MEMORY : st;
+}
+
+static enum status load_role(void *context, struct slice key, struct slice value)
+{
+    struct auth_load *load = context;
+    struct auth_role role;
+    enum status st = auth_role_decode(value, &load->machine->scratch, &role);
+    role.name = key;
+    if (st == ST_OK)
+        st = auth_draft_put_role(&load->draft, &role);
+    return as_damage(load->machine, st);
+}
+
+static enum status load_user(void *context, struct slice key, struct slice value)
+{
+    struct auth_load *load = context;
+    struct auth_user user;
+    enum status st = auth_user_decode(value, &load->machine->scratch, &user);
+    user.name = key;
+    if (st == ST_OK)
+        st = auth_draft_put_user(&load->draft, &user);
+    return as_damage(load->machine, st);
+}
+
+/* A store in which the revision was never written gets the first one, as etcd does at its start. */
+static enum status note_revision(struct machine *machine)
+{
+    struct slice value;
+    uint8_t first[8];
+    enum status st =
+        store_get(machine->store, BUCKET_AUTH, KEY_REVISION, &machine->scratch, &value);
+    machine_reset_scratch(machine);
+    if (st != ST_NOT_FOUND)
+        return st;
+    put_be64(first, AUTH_REVISION_FIRST);
+    return store_note(machine->store, BUCKET_AUTH, KEY_REVISION, slice_make(first, sizeof(first)));
+}
+
+enum status machine_load_auth(struct machine *machine)
+{
+    struct auth_load load = {.machine = machine};
+    enum status st = auth_draft_begin(NULL, &load.draft);
+    if (st != ST_OK)
+        return st;
+    st = store_each(machine->store, BUCKET_AUTH, load_setting, load.draft.view);
+    if (st == ST_OK)
+        st = store_each(machine->store, BUCKET_AUTH_ROLES, load_role, &load);
+    if (st == ST_OK)
+        st = store_each(machine->store, BUCKET_AUTH_USERS, load_user, &load);
+    if (st == ST_OK)
+        st = note_revision(machine);
+    if (st != ST_OK) {
+        auth_draft_cancel(&load.draft);
+        return st == ST_CORRUPT
+                   ? machine_fail(machine, st, "the store's record of a user or role is damaged")
+                   : st;
+    }
+    machine->auth = auth_draft_end(&load.draft);
+    machine->auth_enabled = machine->auth->enabled;
+    return ST_OK;
+}
+
+struct auth_view *machine_auth(struct machine *machine)
+{
+    lock_acquire(machine->lock);
+    struct auth_view *view = auth_view_ref(machine->auth);
+    lock_release(machine->lock);
+    return view;
+}
+
+bool machine_auth_enabled(const struct machine *machine)
+{
+    return atomic_load_explicit(&machine->auth_enabled, memory_order_relaxed);
+}
+
+void machine_set_token_sink(struct machine *machine, const struct auth_token_sink *sink)
+{
+    machine->tokens = sink == NULL ? (struct auth_token_sink){0} : *sink;
+}
+
+void machine_forget_tokens(struct machine *machine)
+{
+    if (machine->tokens.forget_all != NULL)
+        machine->tokens.forget_all(machine->tokens.context);
+}
+
+static void forget_tokens_of(struct machine *machine, struct slice user)
+{
+    if (machine->tokens.forget_user != NULL)
+        machine->tokens.forget_user(machine->tokens.context, user);
+}
+
+/* ---- a change ---- */
+
+static void publish(struct machine *machine, struct auth_view *view)
+{
+    lock_acquire(machine->lock);
+    struct auth_view *before = machine->auth;
+    machine->auth = view;
+    lock_release(machine->lock);
+    atomic_store_explicit(&machine->auth_enabled, view->enabled, memory_order_relaxed);
+    auth_view_unref(before);
+}
+
+static enum status put_revision(struct machine *machine, uint64_t revision)
+{
+    uint8_t value[8];
+    put_be64(value, revision);
+    return store_put(machine->store, BUCKET_AUTH, KEY_REVISION, slice_make(value, sizeof(value)));
+}
+
+/* Ends a change that went well so far (st), one revision on. */
+static enum status end_change(struct application *a, struct auth_draft *draft, enum status st)
+{
+    if (st == ST_OK)
+        st = put_revision(a->machine, ++draft->view->revision);
+    if (st == ST_OK)
+        publish(a->machine, auth_draft_end(draft));
+    else
+        auth_draft_cancel(draft);
+    return st;
+}
+
+static enum status store_user(struct machine *machine, struct auth_draft *draft,
+                              const struct auth_user *user)
+{
+    struct wire_out out;
+    struct slice record;
+    wire_out_init(&out, &machine->scratch, /* gap= */ 0);
+    auth_user_encode(user, &out);
+    enum status st = wire_out_finish(&out, &record);
+    if (st == ST_OK)
+        st = store_put(machine->store, BUCKET_AUTH_USERS, user->name, record);
+    return st == ST_OK ? auth_draft_put_user(draft, user) : st;
+}
+
+static enum status store_role(struct machine *machine, struct auth_draft *draft,
+                              const struct auth_role *role)
+{
+    struct wire_out out;
+    struct slice record;
+    wire_out_init(&out, &machine->scratch, /* gap= */ 0);
+    auth_role_encode(role, &out);
+    enum status st = wire_out_finish(&out, &record);
+    if (st == ST_OK)
+        st = store_put(machine->store, BUCKET_AUTH_ROLES, role->name, record);
+    if (st == ST_OK)
+        st = auth_draft_put_role(draft, role);
+    return st == ST_OK ? auth_draft_refresh(draft, role->name) : st;
+}
+
+/* A change that is a user's record alone. */
+static enum status change_user(struct application *a, const struct auth_user *user)
+{
+    struct auth_draft draft;
+    enum status st = auth_draft_begin(a->machine->auth, &draft);
+    return st == ST_OK ? end_change(a, &draft, store_user(a->machine, &draft, user)) : st;
+}
+
+static enum status change_role(struct application *a, const struct auth_role *role)
+{
+    struct auth_draft draft;
+    enum status st = auth_draft_begin(a->machine->auth, &draft);
+    return st == ST_OK ? end_change(a, &draft, store_role(a->machine, &draft, role)) : st;
+}
+
+static enum status refuse_as(struct application *a, enum api_error error)
+{
+    a->result->error = error;
+    return ST_OK;
+}
+
+/* ---- requests: fields that are texts or messages, by their number less one ---- */
+
+#define TEXTS_MAX 4U
+
+struct texts {
+    struct slice field[TEXTS_MAX];
+};
+
+static enum status take_texts(struct slice body, uint32_t count, struct texts *out)
+{
+    static const struct wire_slot slots[TEXTS_MAX] = {
+        {WIRE_SLOT_BYTES, 0 * sizeof(struct slice)},
+        {WIRE_SLOT_BYTES, 1 * sizeof(struct slice)},
+        {WIRE_SLOT_BYTES, 2 * sizeof(struct slice)},
+        {WIRE_SLOT_BYTES, 3 * sizeof(struct slice)},
+    };
+    *out = (struct texts){0};
+    return wire_decode(body, slots, count, out);
+}
+
+/* Hands each message that stands in this field to take, the later into what the earlier left. */
+static enum status take_messages(struct slice body, uint32_t number,
+                                 enum status (*take)(struct slice message, void *out), void *out)
+{
+    while (body.len > 0) {
+        struct wire_field field;
+        enum status st = wire_next(&body, &field);
+        if (st == ST_OK && field.number == number)
+            st = field.type == WIRE_BYTES ? take(field.bytes, out) : ST_INVALID;
+        if (st != ST_OK)
+            return st;
+    }
+    return ST_OK;
+}
+
+/* ---- users ---- */
+
+/* The text that is stored: what a member made of the password before it proposed the change. */
+static enum status take_password(struct application *a, struct slice plain, struct slice hashed,
+                                 struct slice *out)
+{
+    *out = SLICE_EMPTY;
+    if (plain.len > 0 && hashed.len == 0)
+        return ST_UNSUPPORTED;
+    uint8_t *text = arena_alloc_raw(&a->machine->scratch, base64_decoded_size_max(hashed.len));
+    size_t size;
+    if (text == NULL)
+        return ST_NO_MEMORY;
+    if (base64_decode(BASE64_STANDARD, hashed, text, &size) != ST_OK)
+        return refuse_as(a, API_NO_PASSWORD_USER);
+    *out = slice_make(text, size);
+    return ST_OK;
+}
+
+static enum status take_options(struct slice message, void *out)
+{
+    static const struct wire_slot slots[] = {
+        {WIRE_SLOT_BOOL, offsetof(struct auth_user, no_password)}};
+    return wire_decode(message, slots, 1, out);
+}
+
+static enum status apply_user_add(struct application *a, struct slice body)
+{
+    enum { NAME, PASSWORD, OPTIONS, HASHED };
+    struct texts texts;
+    struct auth_user user = {.has_options = true};
+    enum status st = take_texts(body, 4, &texts);
+    if (st == ST_OK)
+        st = take_messages(body, OPTIONS + 1, take_options, &user);
+    if (st != ST_OK)
+        return st;
+    user.name = texts.field[NAME];
+    if (user.name.len == 0)
+        return refuse_as(a, API_USER_EMPTY);
+    if (auth_find_user(a->machine->auth, user.name) != NULL)
+        return refuse_as(a, API_USER_EXISTS);
+    if (user.name.len > AUTH_NAME_BYTES_MAX)
+        return ST_TOO_BIG;
+    if (!user.no_password)
+        st = take_password(a, texts.field[PASSWORD], texts.field[HASHED], &user.password);
+    return st == ST_OK && a->result->error == API_OK ? change_user(a, &user) : st;
+}
+
+static enum status apply_user_delete(struct application *a, struct slice body)
+{
+    struct machine *machine = a->machine;
+    struct texts texts;
+    enum status st = take_texts(body, 1, &texts);
+    if (st != ST_OK)
+        return st;
+    struct slice name = texts.field[0];
+    if (machine->auth->enabled && slice_eq(name, SLICE(AUTH_ROOT)))
+        return refuse_as(a, API_INVALID_AUTH_MANAGEMENT);
+    if (auth_find_user(machine->auth, name) == NULL)
+        return refuse_as(a, API_USER_NOT_FOUND);
+    struct auth_draft draft;
+    st = auth_draft_begin(machine->auth, &draft);
+    if (st != ST_OK)
+        return st;
+    auth_draft_drop_user(&draft, name);
+    st = end_change(a, &draft, store_delete(machine->store, BUCKET_AUTH_USERS, name));
+    forget_tokens_of(machine, name);
+    return st;
+}
+
+static enum status apply_user_change_password(struct application *a, struct slice body)
+{
+    enum { NAME, PASSWORD, HASHED };
+    struct texts texts;
+    enum status st = take_texts(body, 3, &texts);
+    if (st != ST_OK)
+        return st;
+    const struct auth_user *before = auth_find_user(a->machine->auth, texts.field[NAME]);
+    if (before == NULL)
+        return refuse_as(a, API_USER_NOT_FOUND);
+    struct auth_user user = *before;
+    user.password = SLICE_EMPTY;
+    if (!user.no_password)
+        st = take_password(a, texts.field[PASSWORD], texts.field[HASHED], &user.password);
+    if (st != ST_OK || a->result->error != API_OK)
+        return st;
+    st = change_user(a, &user);
+    forget_tokens_of(a->machine, texts.field[NAME]);
+    return st;
+}
+
+static int compare_texts(const void *a, const void *b)
+{
+    return slice_cmp(*(const struct slice *)a, *(const struct slice *)b);
+}
+
+static enum status apply_user_grant_role(struct application *a, struct slice body)
+{
+    enum { USER, ROLE };
+    struct texts texts;
+    enum status st = take_texts(body, 2, &texts);
+    if (st != ST_OK)
+        return st;
+    const struct auth_user *before = auth_find_user(a->machine->auth, texts.field[USER]);
+    if (before == NULL)
+        return refuse_as(a, API_USER_NOT_FOUND);
+    struct slice role = texts.field[ROLE];
+    if (!slice_eq(role, SLICE(AUTH_ROOT)) && auth_find_role(a->machine->auth, role) == NULL)
+        return refuse_as(a, API_ROLE_NOT_FOUND);
+    if (auth_user_has_role(before, role))
+        return ST_OK;
+    struct slice *roles =
+        ARENA_ARRAY(&a->machine->scratch, struct slice, (size_t)before->roles_count + 1);
+    if (roles == NULL)
+        return ST_NO_MEMORY;
+    if (before->roles_count > 0)
+        memcpy(roles, before->roles, before->roles_count * sizeof(roles[0]));
+    roles[before->roles_count] = role;
+    struct auth_user user = *before;
+    user.roles = roles;
+    user.roles_count = before->roles_count + 1;
+    qsort(roles, user.roles_count, sizeof(roles[0]), compare_texts);
+    return change_user(a, &user);
+}
+
+/* The user without the role. Errors: ST_NO_MEMORY. */
+static enum status without_role(struct machine *machine, const struct auth_user *from,
+                                struct slice role, struct auth_user *out)
+{
+    struct slice *roles = ARENA_ARRAY(&machine->scratch, struct slice, from->roles_count);
+    if (roles == NULL)
+        return ST_NO_MEMORY;
+    *out = *from;
+    out->roles = roles;
+    out->roles_count = 0;
+    for (uint32_t i = 0; i < from->roles_count; i++) {
+        if (!slice_eq(from->roles[i], role))
+            roles[out->roles_count++] = from->roles[i];
+    }
+    return ST_OK;
+}
+
+static enum status apply_user_revoke_role(struct application *a, struct slice body)
+{
+    enum { USER, ROLE };
+    const struct auth_view *view = a->machine->auth;
+    struct texts texts;
+    enum status st = take_texts(body, 2, &texts);
+    if (st != ST_OK)
+        return st;
+    if (view->enabled && slice_eq(texts.field[USER], SLICE(AUTH_ROOT)) &&
+        slice_eq(texts.field[ROLE], SLICE(AUTH_ROOT)))
+        return refuse_as(a, API_INVALID_AUTH_MANAGEMENT);
+    const struct auth_user *before = auth_find_user(view, texts.field[USER]);
+    if (before == NULL)
+        return refuse_as(a, API_USER_NOT_FOUND);
+    if (!auth_user_has_role(before, texts.field[ROLE]))
+        return refuse_as(a, API_ROLE_NOT_GRANTED);
+    struct auth_user user;
+    st = without_role(a->machine, before, texts.field[ROLE], &user);
+    return st == ST_OK ? change_user(a, &user) : st;
+}
+
+static enum status apply_user_get(struct application *a, struct slice body)
+{
+    struct texts texts;
+    enum status st = take_texts(body, 1, &texts);
+    if (st != ST_OK)
+        return st;
+    enum api_error error = auth_check_user_get(a->machine->auth, a->caller, texts.field[0]);
+    if (error != API_OK)
+        return refuse_as(a, error);
+    const struct auth_user *user = auth_find_user(a->machine->auth, texts.field[0]);
+    if (user == NULL)
+        return refuse_as(a, API_USER_NOT_FOUND);
+    for (uint32_t i = 0; i < user->roles_count; i++)
+        wire_put_bytes(a->out, FIELD_LIST, user->roles[i]);
+    return ST_OK;
+}
+
+static enum status apply_user_list(struct application *a)
+{
+    const struct auth_view *view = a->machine->auth;
+    for (uint32_t i = 0; i < view->users_count; i++) {
+        if (auth_is_listed(view->users[i]->user.name))
+            wire_put_bytes(a->out, FIELD_LIST, view->users[i]->user.name);
+    }
+    return ST_OK;
+}
+
+/* ---- roles ---- */
+
+static enum status apply_role_add(struct application *a, struct slice body)
+{
+    struct texts texts;
+    enum status st = take_texts(body, 1, &texts);
+    if (st != ST_OK)
+        return st;
+    const struct auth_role role = {.name = texts.field[0]};
+    if (role.name.len == 0)
+        return refuse_as(a, API_ROLE_EMPTY);
+    if (auth_find_role(a->machine->auth, role.name) != NULL)
+        return refuse_as(a, API_ROLE_EXISTS);
+    return role.name.len > AUTH_NAME_BYTES_MAX ? ST_TOO_BIG : change_role(a, &role);
+}
+
+/* Takes the role away from everybody that etcd lists. */
+static enum status strip_users(struct machine *machine, struct auth_draft *draft, struct slice role)
+{
+    const struct auth_view *before = machine->auth;
+    for (uint32_t i = 0; i < before->users_count; i++) {
+        const struct auth_user *user = &before->users[i]->user;
+        if (!auth_is_listed(user->name) || !auth_user_has_role(user, role))
+            continue;
+        struct auth_user stripped;
+        enum status st = without_role(machine, user, role, &stripped);
+        if (st == ST_OK)
+            st = store_user(machine, draft, &stripped);
+        if (st != ST_OK)
+            return st;
+    }
+    return ST_OK;
+}
+
+static enum status apply_role_delete(struct application *a, struct slice body)
+{
+    struct machine *machine = a->machine;
+    struct texts texts;
+    enum status st = take_texts(body, 1, &texts);
+    if (st != ST_OK)
+        return st;
+    struct slice name = texts.field[0];
+    if (machine->auth->enabled && slice_eq(name, SLICE(AUTH_ROOT)))
+        return refuse_as(a, API_INVALID_AUTH_MANAGEMENT);
+    if (auth_find_role(machine->auth, name) == NULL)
+        return refuse_as(a, API_ROLE_NOT_FOUND);
+    struct auth_draft draft;
+    st = auth_draft_begin(machine->auth, &draft);
+    if (st != ST_OK)
+        return st;
+    auth_draft_drop_role(&draft, name);
+    st = store_delete(machine->store, BUCKET_AUTH_ROLES, name);
+    if (st == ST_OK)
+        st = strip_users(machine, &draft, name);
+    return end_change(a, &draft, st);
+}
+
+static enum status take_permission(struct slice message, void *out)
+{
+    return auth_permission_decode(message, out);
+}
+
+/* No end, an open end, or one above the key. */
+static bool is_valid_permission(const struct auth_permission *permission)
+{
+    if (permission->key.len == 0)
+        return false;
+    struct slice end = permission->range_end;
+    bool bounded = end.len > 1 || (end.len == 1 && end.data[0] != 0);
+    return !bounded || slice_cmp(permission->key, end) < 0;
+}
+
+static bool is_same_range(const struct auth_permission *a, const struct auth_permission *b)
+{
+    return slice_eq(a->key, b->key) && slice_eq(a->range_end, b->range_end);
+}
+
+/* Only the first permission with this key is looked at for one to replace. */
+static enum status with_permission(struct application *a, const struct auth_role *from,
+                                   const struct auth_permission *permission, struct auth_role *out)
+{
+    uint32_t count = from->permissions_count, at = 0;
+    struct auth_permission *all =
+        ARENA_ARRAY(&a->machine->scratch, struct auth_permission, (size_t)count + 1);
+    if (all == NULL)
+        return ST_NO_MEMORY;
+    if (count > 0)
+        memcpy(all, from->permissions, count * sizeof(all[0]));
+    uint32_t high = count;
+    while (at < high) {
+        uint32_t middle = at + (high - at) / 2;
+        if (slice_cmp(all[middle].key, permission->key) < 0)
+            at = middle + 1;
+        else
+            high = middle;
+    }
+    if (at < count && is_same_range(&all[at], permission)) {
+        all[at].type = permission->type;
+    } else {
+        all[count++] = *permission;
+        auth_sort_permissions(all, count);
+    }
+    *out = (struct auth_role){.name = from->name, .permissions = all, .permissions_count = count};
+    return ST_OK;
+}
+
+static enum status apply_role_grant_permission(struct application *a, struct slice body)
+{
+    enum { NAME, PERMISSION };
+    struct texts texts;
+    struct auth_permission permission = {0};
+    enum status st = take_texts(body, 2, &texts);
+    if (st == ST_OK)
+        st = take_messages(body, PERMISSION + 1, take_permission, &permission);
+    if (st != ST_OK)
+        return st;
+    if (texts.field[PERMISSION].data == NULL)
+        return refuse_as(a, API_PERMISSION_NOT_GIVEN);
+    if (!is_valid_permission(&permission))
+        return refuse_as(a, API_INVALID_AUTH_MANAGEMENT);
+    const struct auth_role *before = auth_find_role(a->machine->auth, texts.field[NAME]);
+    if (before == NULL)
+        return refuse_as(a, API_ROLE_NOT_FOUND);
+    struct auth_role role;
+    st = with_permission(a, before, &permission, &role);
+    return st == ST_OK ? change_role(a, &role) : st;
+}
+
+static enum status apply_role_revoke_permission(struct application *a, struct slice body)
+{
+    enum { NAME, KEY, RANGE_END };
+    struct texts texts;
+    enum status st = take_texts(body, 3, &texts);
+    if (st != ST_OK)
+        return st;
+    const struct auth_role *before = auth_find_role(a->machine->auth, texts.field[NAME]);
+    if (before == NULL)
+        return refuse_as(a, API_ROLE_NOT_FOUND);
+    const struct auth_permission gone = {.key = texts.field[KEY],
+                                         .range_end = texts.field[RANGE_END]};
+    struct auth_permission *kept =
+        ARENA_ARRAY(&a->machine->scratch, struct auth_permission, before->permissions_count);
+    if (kept == NULL)
+        return ST_NO_MEMORY;
+    struct auth_role role = {.name = before->name, .permissions = kept};
+    for (uint32_t i = 0; i < before->permissions_count; i++) {
+        if (!is_same_range(&before->permissions[i], &gone))
+            kept[role.permissions_count++] = before->permissions[i];
+    }
+    if (role.permissions_count == before->permissions_count)
+        return refuse_as(a, API_PERMISSION_NOT_GRANTED);
+    return change_role(a, &role);
+}
+
+/* What the role root may stands in no record. */
+static enum status apply_role_get(struct application *a, struct slice body)
+{
+    static const struct auth_permission all = {.type = AUTH_PERMISSION_READWRITE,
+                                               .range_end = {(const uint8_t *)"", 1}};
+    struct texts texts;
+    enum status st = take_texts(body, 1, &texts);
+    if (st != ST_OK)
+        return st;
+    struct slice name = texts.field[0];
+    enum api_error error = auth_check_role_get(a->machine->auth, a->caller, name);
+    if (error != API_OK)
+        return refuse_as(a, error);
+    const struct auth_role *role = auth_find_role(a->machine->auth, name);
+    if (role == NULL)
+        return refuse_as(a, API_ROLE_NOT_FOUND);
+    bool is_root = slice_eq(name, SLICE(AUTH_ROOT));
+    const struct auth_permission *permissions = is_root ? &all : role->permissions;
+    uint32_t count = is_root ? 1 : role->permissions_count;
+    for (uint32_t i = 0; i < count; i++) {
+        size_t mark = wire_open(a->out, FIELD_LIST);
+        auth_permission_encode(&permissions[i], a->out);
+        wire_close(a->out, mark);
+    }
+    return ST_OK;
+}
+
+static enum status apply_role_list(struct application *a)
+{
+    const struct auth_view *view = a->machine->auth;
+    for (uint32_t i = 0; i < view->roles_count; i++) {
+        if (auth_is_listed(view->roles[i]->role.name))
+            wire_put_bytes(a->out, FIELD_LIST, view->roles[i]->role.name);
+    }
+    return ST_OK;
+}
+
+/* ---- on and off ---- */
+
+static enum status put_enabled(struct application *a, bool enabled)
+{
+    const uint8_t value = enabled;
+    return store_put(a->machine->store, BUCKET_AUTH, KEY_ENABLED, slice_make(&value, 1));
+}
+
+/* Counts no revision. */
+static enum status apply_enable(struct application *a)
+{
+    struct machine *machine = a->machine;
+    if (machine->auth->enabled)
+        return ST_OK;
+    const struct auth_user *root = auth_find_user(machine->auth, SLICE(AUTH_ROOT));
+    if (root == NULL)
+        return refuse_as(a, API_ROOT_USER_NOT_EXIST);
+    if (!auth_user_has_role(root, SLICE(AUTH_ROOT)))
+        return refuse_as(a, API_ROOT_ROLE_NOT_EXIST);
+    struct auth_draft draft;
+    enum status st = auth_draft_begin(machine->auth, &draft);
+    if (st != ST_OK)
+        return st;
+    draft.view->enabled = true;
+    st = put_enabled(a, true);
+    if (st == ST_OK)
+        publish(machine, auth_draft_end(&draft));
+    else
+        auth_draft_cancel(&draft);
+    return st;
+}
+
+static enum status apply_disable(struct application *a)
+{
+    if (!a->machine->auth->enabled)
+        return ST_OK;
+    struct auth_draft draft;
+    enum status st = auth_draft_begin(a->machine->auth, &draft);
+    if (st != ST_OK)
+        return st;
+    draft.view->enabled = false;
+    st = end_change(a, &draft, put_enabled(a, false));
+    machine_forget_tokens(a->machine);
+    return st;
+}
+
+static enum status apply_status(struct application *a)
+{
+    enum { FIELD_ENABLED = 2, FIELD_REVISION };
+    wire_put_varint(a->out, FIELD_ENABLED, a->machine->auth->enabled);
+    wire_put_varint(a->out, FIELD_REVISION, a->machine->auth->revision);
+    return ST_OK;
+}
+
+/* The password was compared before it was proposed. A token ends in the index up to which a member
+ * has to have applied to know it; etcd counts the entry before. */
+static enum status apply_authenticate(struct application *a, struct slice body)
+{
+    enum { NAME, PASSWORD, TOKEN, FIELD_TOKEN = 2 };
+    struct machine *machine = a->machine;
+    struct texts texts;
+    enum status st = take_texts(body, 3, &texts);
+    if (st != ST_OK)
+        return st;
+    if (!machine->auth->enabled)
+        return refuse_as(a, API_AUTH_NOT_ENABLED);
+    const struct auth_user *user = auth_find_user(machine->auth, texts.field[NAME]);
+    if (user == NULL || user->no_password)
+        return refuse_as(a, API_AUTH_FAILED);
+    struct slice prefix = texts.field[TOKEN];
+    if (prefix.len == 0)
+        return ST_OK;
+    char index[24];
+    int digits = snprintf(index, sizeof(index), ".%" PRIu64, a->entry->index - 1);
+    uint8_t *token = arena_alloc_raw(&machine->scratch, prefix.len + (size_t)digits);
+    if (token == NULL)
+        return ST_NO_MEMORY;
+    memcpy(token, prefix.data, prefix.len);
+    memcpy(token + prefix.len, index, (size_t)digits);
+    struct slice whole = slice_make(token, prefix.len + (size_t)digits);
+    wire_put_bytes(a->out, FIELD_TOKEN, whole);
+    if (machine->tokens.learn != NULL)
+        machine->tokens.learn(machine->tokens.context, user->name, whole);
+    return ST_OK;
+}
+
+/* ---- which is which ---- */
+
+static const struct auth_kind {
+    uint32_t field;
+    bool for_admins;
+    const char *op;
+    enum status (*apply)(struct application *a, struct slice body);
+    enum status (*apply_empty)(struct application *a);
+} kinds[] = {
+    {INTERNAL_AUTH_ENABLE, true, "AuthEnable", NULL, apply_enable},
+    {INTERNAL_AUTH_DISABLE, true, "AuthDisable", NULL, apply_disable},
+    {INTERNAL_AUTH_STATUS, true, "AuthStatus", NULL, apply_status},
+    {INTERNAL_AUTHENTICATE, false, "Authenticate", apply_authenticate, NULL},
+    {INTERNAL_AUTH_USER_ADD, true, "AuthUserAdd", apply_user_add, NULL},
+    {INTERNAL_AUTH_USER_DELETE, true, "AuthUserDelete", apply_user_delete, NULL},
+    {INTERNAL_AUTH_USER_CHANGE_PASSWORD, true, "AuthUserChangePassword", apply_user_change_password,
+     NULL},
+    {INTERNAL_AUTH_USER_GRANT_ROLE, true, "AuthUserGrantRole", apply_user_grant_role, NULL},
+    {INTERNAL_AUTH_USER_REVOKE_ROLE, true, "AuthUserRevokeRole", apply_user_revoke_role, NULL},
+    {INTERNAL_AUTH_USER_GET, false, "AuthUserGet", apply_user_get, NULL},
+    {INTERNAL_AUTH_USER_LIST, true, "AuthUserList", NULL, apply_user_list},
+    {INTERNAL_AUTH_ROLE_ADD, true, "AuthRoleAdd", apply_role_add, NULL},
+    {INTERNAL_AUTH_ROLE_DELETE, true, "AuthRoleDelete", apply_role_delete, NULL},
+    {INTERNAL_AUTH_ROLE_GRANT_PERMISSION, true, "AuthRoleGrantPermission",
+     apply_role_grant_permission, NULL},
+    {INTERNAL_AUTH_ROLE_REVOKE_PERMISSION, true, "AuthRoleRevokePermission",
+     apply_role_revoke_permission, NULL},
+    {INTERNAL_AUTH_ROLE_GET, false, "AuthRoleGet", apply_role_get, NULL},
+    {INTERNAL_AUTH_ROLE_LIST, true, "AuthRoleList", NULL, apply_role_list},
+};
+
+static const struct auth_kind *kind_of(uint32_t field)
+{
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        if (kinds[i].field == field)
+            return &kinds[i];
+    }
+    return NULL;
+}
+
+bool machine_is_auth_request(uint32_t field)
+{
+    return kind_of(field) != NULL;
+}
+
+enum status apply_auth(struct application *a, uint32_t field, struct slice body)
+{
+    const struct auth_kind *kind = kind_of(field);
+    a->result->op = kind->op;
+    if (kind->for_admins) {
+        a->result->error = auth_check_admin(a->machine->auth, a->caller);
+        if (a->result->error != API_OK)
+            return ST_OK;
+    }
+    enum status st = kind->apply != NULL ? kind->apply(a, body) : kind->apply_empty(a);
+    if (st != ST_OK || a->result->error != API_OK)
+        return st;
+    int64_t current, compacted;
+    mvcc_revisions(a->machine->mvcc, &current, &compacted);
+    application_finish(a, current);
+    return ST_OK;
+}
+
+/* ---- who may what, of the requests that are about keys ---- */
+
+static enum status each_attached(void *context, int64_t lease,
+                                 enum status (*each)(void *context, struct slice key),
+                                 void *each_context)
+{
+    const struct machine *machine = context;
+    return lessor_each_key(machine->lessor, lease, each, each_context);
+}
+
+static enum api_error check_lease(const struct application *a, int64_t lease)
+{
+    const struct auth_leases leases = {.context = a->machine, .each_key = each_attached};
+    return auth_check_lease(a->machine->auth, a->caller, lease, &leases);
+}
+
+static enum api_error check_range(const struct application *a, struct slice key,
+                                  struct slice range_end, enum auth_access access)
+{
+    return auth_check_range(a->machine->auth, a->caller, key, range_end, access);
+}
+
+enum api_error machine_auth_refuses_put(const struct application *a, const struct kv_put *put)
+{
+    if (!a->machine->auth->enabled)
+        return API_OK;
+    enum api_error error = check_range(a, put->key, SLICE_EMPTY, AUTH_WRITE);
+    if (error == API_OK && put->lease != 0)
+        error = check_lease(a, put->lease);
+    if (error == API_OK && put->prev_kv)
+        error = check_range(a, put->key, SLICE_EMPTY, AUTH_READ);
+    return error;
+}
+
+enum api_error machine_auth_refuses_delete(const struct application *a, const struct kv_delete *del)
+{
+    enum api_error error = check_range(a, del->key, del->range_end, AUTH_WRITE);
+    if (error == API_OK && del->prev_kv)
+        error = check_range(a, del->key, del->range_end, AUTH_READ);
+    return error;
+}
+
+enum api_error machine_auth_refuses_txn(const struct application *a, const struct kv_txn *txn)
+{
+    return auth_check_txn_applied(a->machine->auth, a->caller, txn);
+}
+
+enum api_error machine_auth_refuses_lease_revoke(const struct application *a, int64_t lease)
+{
+    return a->machine->auth->enabled ? check_lease(a, lease) : API_OK;
+}
