@@ -93,6 +93,14 @@ CHECKED enum status mvcc_read_begin(struct mvcc *mvcc, uint32_t reader, int64_t 
                                     int64_t *compact_out);
 void mvcc_read_end(struct mvcc *mvcc, uint32_t reader);
 
+/* Every change from the main revision `from` on, in order, up to the current revision as it is when
+ * this begins; fn must not read meanwhile. Nothing is left out that a compaction might
+ * trim while this runs. Errors: ST_COMPACTED (from is below the compact revision; or another state
+ * has taken the place of this one meanwhile), fn's status, ST_IO, ST_CORRUPT. */
+CHECKED enum status mvcc_history(struct mvcc *mvcc, uint32_t reader, int64_t from,
+                                 store_revision_fn fn, void *context, int64_t *current_out,
+                                 int64_t *compact_out);
+
 /* ---- writes: the apply actor. One transaction = one main revision if anything changed. ---- */
 
 /* A write that fails (ST_NO_MEMORY, ST_IO, ST_CORRUPT, ST_TOO_BIG of the arena, a status of fn)
@@ -124,6 +132,23 @@ int64_t mvcc_write_end(struct mvcc *mvcc);
 typedef void (*mvcc_event_fn)(void *context, struct revision revision, bool tombstone,
                               struct slice record);
 void mvcc_add_event_sink(struct mvcc *mvcc, mvcc_event_fn fn, void *context);
+
+/* The same of a whole transaction, after them: its revision can be read by now. Borrowed for the
+ * call. Without changes: another state has taken the place of the one before (mvcc_adopt(), on that
+ * thread, while nobody writes), and revision is its current one; what lies between is not told. */
+struct mvcc_change {
+    size_t offset, len; /* of the record in bytes */
+    bool tombstone;     /* the record is the key alone */
+};
+struct mvcc_changes {
+    int64_t revision;
+    struct slice bytes;
+    const struct mvcc_change *list; /* by sub-revision */
+    size_t count;
+};
+typedef void (*mvcc_changes_fn)(void *context, const struct mvcc_changes *changes);
+/* There is one at most; NULL takes it away. */
+void mvcc_set_changes_sink(struct mvcc *mvcc, mvcc_changes_fn fn, void *context);
 
 /* Compaction. Apply: checks and sets the compact revision (stored as scheduledCompactRev with this
  * entry). Errors: ST_COMPACTED, ST_FUTURE. What was superseded is trimmed later by

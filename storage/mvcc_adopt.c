@@ -29,4 +29,7 @@ void mvcc_adopt(struct mvcc *mvcc, struct mvcc *incoming)
     struct adoption adoption = {mvcc, incoming};
     store_adopt(mvcc->store, incoming->store, take_index, &adoption);
     mvcc_close(incoming);
+    const struct mvcc_changes unknown = {.revision = atomic_load(&mvcc->current_revision)};
+    if (mvcc->changes_fn != NULL)
+        mvcc->changes_fn(mvcc->changes_context, &unknown);
 }

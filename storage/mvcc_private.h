@@ -32,11 +32,6 @@ struct mvcc_reader {
     struct buf resume; /* the key to go on with */
 };
 
-struct mvcc_event {
-    size_t offset, len; /* in write_bytes */
-    bool tombstone;
-};
-
 struct mvcc {
     struct store *store; /* borrowed */
     struct lock *lock;   /* borrowed */
@@ -65,13 +60,15 @@ struct mvcc {
     bool writing;
     int64_t write_sub; /* changes of the open transaction */
     struct buf write_bytes;
-    struct mvcc_event *events; /* write_sub of them when there is a sink */
+    struct mvcc_change *events; /* write_sub of them; in write_bytes */
     size_t events_capacity;
     struct {
         mvcc_event_fn fn;
         void *context;
     } sinks[MVCC_EVENT_SINKS_MAX];
     uint32_t sinks_count;
+    mvcc_changes_fn changes_fn; /* NULL: none */
+    void *changes_context;
 };
 
 static inline uint32_t mvcc_apply_slot(const struct mvcc *mvcc)
@@ -121,7 +118,8 @@ void mvcc_unpin(struct mvcc_reader *reader);
 /* ---- mvcc_walk.c ---- */
 
 /* Walks the store's revisions from `from` on, a bounded number under each view. Stops at the first
- * status other than ST_OK. */
+ * status other than ST_OK; ST_COMPACTED: another state has taken the place of the one that the
+ * reader's open read began in (apply's own walks need none: nothing does meanwhile). */
 CHECKED enum status mvcc_walk(struct mvcc *mvcc, uint32_t reader, struct revision from,
                               store_revision_fn fn, void *context);
 

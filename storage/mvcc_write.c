@@ -59,7 +59,7 @@ static enum status reserve_event(struct mvcc *mvcc)
     if ((size_t)mvcc->write_sub < mvcc->events_capacity)
         return ST_OK;
     size_t capacity = max_size(mvcc->events_capacity * 2, 16);
-    struct mvcc_event *grown = realloc(mvcc->events, capacity * sizeof(*grown));
+    struct mvcc_change *grown = realloc(mvcc->events, capacity * sizeof(*grown));
     if (grown == NULL)
         return ST_NO_MEMORY;
     mvcc->events = grown;
@@ -68,9 +68,9 @@ static enum status reserve_event(struct mvcc *mvcc)
 }
 
 /* Encodes the record behind the transaction's earlier ones, which the event sink still needs. */
-static enum status encode(struct mvcc *mvcc, const struct mvcc_kv *kv, struct mvcc_event *event)
+static enum status encode(struct mvcc *mvcc, const struct mvcc_kv *kv, struct mvcc_change *event)
 {
-    if (mvcc->sinks_count == 0)
+    if (mvcc->sinks_count == 0 && mvcc->changes_fn == NULL)
         buf_reset(&mvcc->write_bytes);
     uint8_t *room;
     event->offset = mvcc->write_bytes.len;
@@ -86,7 +86,7 @@ static enum status append(struct mvcc *mvcc, const struct mvcc_kv *kv, int64_t c
                           int64_t version)
 {
     ASSERT(mvcc->writing);
-    struct mvcc_event event = {.tombstone = version == 0};
+    struct mvcc_change event = {.tombstone = version == 0};
     enum status st = reserve_event(mvcc);
     if (st == ST_OK)
         st = encode(mvcc, kv, &event);
@@ -210,12 +210,19 @@ enum status mvcc_write_delete(struct mvcc *mvcc, const struct mvcc_range *range,
 static void send_events(struct mvcc *mvcc, int64_t main)
 {
     for (int64_t sub = 0; sub < mvcc->write_sub; sub++) {
-        const struct mvcc_event *event = &mvcc->events[sub];
+        const struct mvcc_change *event = &mvcc->events[sub];
         struct slice record = slice_make(mvcc->write_bytes.data + event->offset, event->len);
         for (uint32_t i = 0; i < mvcc->sinks_count; i++)
             mvcc->sinks[i].fn(mvcc->sinks[i].context, (struct revision){main, sub},
                               event->tombstone, record);
     }
+    if (mvcc->changes_fn == NULL)
+        return;
+    const struct mvcc_changes changes = {.revision = main,
+                                         .bytes = buf_slice(&mvcc->write_bytes),
+                                         .list = mvcc->events,
+                                         .count = (size_t)mvcc->write_sub};
+    mvcc->changes_fn(mvcc->changes_context, &changes);
 }
 
 int64_t mvcc_write_end(struct mvcc *mvcc)
@@ -243,4 +250,11 @@ void mvcc_add_event_sink(struct mvcc *mvcc, mvcc_event_fn fn, void *context)
     ASSERT(!mvcc->writing && mvcc->sinks_count < MVCC_EVENT_SINKS_MAX);
     mvcc->sinks[mvcc->sinks_count].fn = fn;
     mvcc->sinks[mvcc->sinks_count++].context = context;
+}
+
+void mvcc_set_changes_sink(struct mvcc *mvcc, mvcc_changes_fn fn, void *context)
+{
+    ASSERT(!mvcc->writing && (fn == NULL || mvcc->changes_fn == NULL));
+    mvcc->changes_fn = fn;
+    mvcc->changes_context = context;
 }

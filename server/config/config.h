@@ -48,6 +48,7 @@ struct config {
     bool strict_reconfig_check, pre_vote, force_new_cluster;
     bool initial_corrupt_check;
     int64_t corrupt_check_time_ns; /* 0: never */
+    int64_t watch_progress_ns;     /* between two notifications of an idle watch */
     uint64_t heartbeat_ms, election_ms;
     uint64_t quota_warning_percent, quota_alarm_clear_percent; /* of the quota; 0: not */
     uint64_t auto_compaction_retention; /* revisions or nanoseconds, by the mode; 0: never */

@@ -21,6 +21,11 @@
     X(MVCC_PUT_SIZE, GAUGE, "etcd_debugging_mvcc_total_put_size_in_bytes", "The total size of put kv pairs seen by this member.") \
     X(MVCC_CURRENT_REVISION, GAUGE, "etcd_debugging_mvcc_current_revision", "The current revision of store.") \
     X(MVCC_COMPACT_REVISION, GAUGE, "etcd_debugging_mvcc_compact_revision", "The revision of the last compaction in store.") \
+    X(WATCH_STREAMS, GAUGE, "etcd_debugging_mvcc_watch_stream_total", "Total number of watch streams.") \
+    X(WATCHERS, GAUGE, "etcd_debugging_mvcc_watcher_total", "Total number of watchers.") \
+    X(SLOW_WATCHERS, GAUGE, "etcd_debugging_mvcc_slow_watcher_total", "Total number of unsynced slow watchers.") \
+    X(WATCH_EVENTS, COUNTER, "etcd_debugging_mvcc_events_total", "Total number of events sent by this member.") \
+    X(PENDING_EVENTS, GAUGE, "etcd_debugging_mvcc_pending_events_total", "Total number of pending events to be sent.") \
     X(WAL_WRITE_BYTES, GAUGE, "etcd_disk_wal_write_bytes_total", "Total number of bytes written in WAL.") \
     X(WAL_STALLED, GAUGE, "cleat_disk_wal_stalled_seconds", "How long the log's write in flight has been waiting for the disk, in whole seconds. 0 while none waits for one.") \
     X(WAL_STALLS, COUNTER, "cleat_disk_wal_stalls_total", "Total number of the log's writes that took the disk more than a second.") \

@@ -13,8 +13,6 @@
 
 #include <unistd.h>
 
-#define REQUEST_OVERHEAD_BYTES \
-    (512U << 10) /* etcd's: what a message may be larger than the request in it */
 #define CALL_BYTES_MAX (1ULL << 30) /* memory of one call: a large range's answer */
 #define CANCEL_MS 500U
 

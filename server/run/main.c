@@ -107,6 +107,7 @@ static bool open_member(struct program *p)
         .force_new_cluster = c->force_new_cluster,
         .check_corruption_first = c->initial_corrupt_check,
         .check_corruption_every_ns = (uint64_t)max_i64(c->corrupt_check_time_ns, 0),
+        .watch_progress_every_ns = (uint64_t)max_i64(c->watch_progress_ns, 0),
         .pre_vote = c->pre_vote,
         .strict_reconfig = c->strict_reconfig_check,
         .request_bytes_max = min_u64(c->max_request_bytes, UINT32_MAX / 2),
@@ -212,6 +213,7 @@ static void stop(struct program *p)
     if (p->member != NULL) {
         member_hand_over(p->member);
         loops_stop_requests(member_loops(p->member));
+        member_end_watches(p->member);
     }
     front_close(p->front, GRACE_MS);
     member_close(p->member);

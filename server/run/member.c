@@ -279,6 +279,20 @@ static void forward_promotion(void *context, struct promotion_forward *forward)
     forwarder_give(&m->forwarder, forward);
 }
 
+static enum status start_watching(struct member *m)
+{
+    const struct watching_options options = {
+        .mvcc = m->mvcc,
+        .loops = m->loops,
+        .reader_slot = member_http_slot(m) + 1 + LOOPS_SNAPSHOT_SLOTS,
+        .seed = rng_next(&m->rng),
+        .progress_interval_ns = m->options.watch_progress_every_ns,
+        .election_ns = m->options.election_ms * NS_PER_MS,
+        .message_bytes_max = m->options.request_bytes_max + REQUEST_OVERHEAD_BYTES,
+    };
+    return watching_start(&m->watching, &options);
+}
+
 static enum status make_services(struct member *m)
 {
     const struct services_options services = {
@@ -286,6 +300,7 @@ static enum status make_services(struct member *m)
         .machine = m->machine,
         .mvcc = m->mvcc,
         .store = m->store,
+        .watch = m->watching.hub,
         .clock = clock_real(),
         .api_version = CONFIG_API_VERSION,
         .request_timeout_ns = member_request_timeout_ns(m),
@@ -353,6 +368,8 @@ static enum status start_all(struct member *m, char *why, size_t why_bytes)
     enum status st = peer_port_new(m, &m->peer_port);
     if (st == ST_OK)
         st = make_loops(m);
+    if (st == ST_OK)
+        st = start_watching(m);
     if (st == ST_OK)
         st = make_services(m);
     if (st == ST_OK)
@@ -531,6 +548,11 @@ static void finish_work(struct member *m)
                  LOG_STATUS(st));
 }
 
+void member_end_watches(struct member *m)
+{
+    watching_end(&m->watching);
+}
+
 void member_close(struct member *m)
 {
     if (m == NULL)
@@ -539,11 +561,14 @@ void member_close(struct member *m)
     corruption_watch_stop(&m->corruption_watch);
     cluster_watch_stop(&m->cluster_watch);
     forwarder_stop(&m->forwarder);
+    watching_stop(&m->watching);
     if (m->loops != NULL)
         finish_work(m);
     stop_threads(m);
     peer_port_stop(m->peer_port);
     loops_free(m->loops);
+    if (!m->services_left)
+        watching_free(&m->watching);
     peer_port_free(m->peer_port);
     services_free(m->services);
     raft_free(m->raft);
@@ -601,4 +626,5 @@ struct services *member_services(struct member *member)
 void member_leave_services(struct member *member)
 {
     member->services = NULL;
+    member->services_left = true;
 }

@@ -10,6 +10,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* etcd's: what a message may be larger than the request in it. */
+#define REQUEST_OVERHEAD_BYTES (512U << 10)
+
 struct machine;
 struct member;
 struct services;
@@ -30,6 +33,7 @@ struct member_options {
     bool force_new_cluster;
     bool check_corruption_first;        /* --experimental-initial-corrupt-check */
     uint64_t check_corruption_every_ns; /* 0: never */
+    uint64_t watch_progress_every_ns;   /* --experimental-watch-progress-notify-interval */
     bool pre_vote, strict_reconfig;
     uint32_t heartbeat_ms, election_ms;
     uint64_t request_bytes_max;
@@ -58,6 +62,8 @@ bool member_watch(struct member *member);
 /* A leader gives its leadership to another voter, if there is one, and waits for that; at most an
  * election timeout. */
 void member_hand_over(struct member *member);
+/* Ends all watches, and those that are opened from now on: they would last for ever. */
+void member_end_watches(struct member *member);
 /* Clean stop: requests in the log complete, the log and the store are flushed. NULL is fine. */
 void member_close(struct member *member);
 

@@ -14,6 +14,7 @@
 #include "server/run/space.h"
 #include "server/run/stall.h"
 #include "server/run/thread.h"
+#include "server/run/watching.h"
 #include "storage/backend.h"
 #include "storage/datadir/datadir.h"
 #include "storage/mvcc.h"
@@ -50,7 +51,9 @@ struct member {
     struct quota_watch quota;
     struct space_watch space;
     struct stall_watch stall;
-    bool log_is_empty; /* it has joined and not heard of the leader yet */
+    struct watching watching;
+    bool services_left; /* some call cannot end: what it uses stays */
+    bool log_is_empty;  /* it has joined and not heard of the leader yet */
     atomic_bool is_removed;
     struct transfer_request hand_over; /* at the end */
     enum api_error hand_over_error;

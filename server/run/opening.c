@@ -115,7 +115,7 @@ struct store_options member_store_options(struct member *m, char *path, size_t p
         .lock = m->lock,
         .clock = clock_real(),
         .readers_count = m->options.pollers_count + m->options.readers_count + /* HTTP */ 1 +
-                         LOOPS_SNAPSHOT_SLOTS,
+                         LOOPS_SNAPSHOT_SLOTS + /* the watch hub */ 1,
     };
 }
 

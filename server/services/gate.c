@@ -39,7 +39,7 @@ static bool is_served_with_auth(const struct rpc_method *method)
     return is_among(method, paths, METHODS_OF(paths));
 }
 
-static bool wants_leader(const struct rpc_call *call)
+bool wants_leader(const struct rpc_call *call)
 {
     struct slice value;
     return rpc_metadata_get(call, "hasleader", &value) == ST_OK && slice_eq(value, SLICE("true"));
@@ -72,9 +72,11 @@ static void gate_call(struct rpc_call *call)
         inner_of(call)->on_call(call);
 }
 
+/* A stream is judged once, when it opens, as etcd does; from then on it may be somebody else who
+ * finishes it. */
 static void gate_message(struct rpc_call *call, struct slice message)
 {
-    enum api_error error = judge(call);
+    enum api_error error = call->state == NULL ? judge(call) : API_OK;
     if (error != API_OK)
         finish_error(call, error);
     else

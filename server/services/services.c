@@ -17,9 +17,9 @@ enum status services_new(const struct services_options *options, struct services
     atomic_store(&services->figures.room_bytes, UINT64_MAX); /* until it is fetched */
     if (services->options.quota_bytes == 0)
         services->options.quota_bytes = QUOTA_BYTES_DEFAULT;
-    const struct rpc_service *const all[SERVICES_COUNT] = {&kv_service,      &maintenance_service,
-                                                           &cluster_service, &auth_service,
-                                                           &health_service,  &unserved_service};
+    const struct rpc_service *const all[SERVICES_COUNT] = {
+        &kv_service,     &maintenance_service, &cluster_service, &auth_service,
+        &health_service, &watch_service,       &unserved_service};
     for (uint32_t i = 0; i < SERVICES_COUNT; i++) {
         services->table[i] = *all[i];
         services->table[i].service = services;

@@ -15,6 +15,7 @@ struct machine;
 struct mvcc;
 struct store;
 struct services;
+struct watch_hub;
 
 /* A learner is to become a voter: asked for by a client, or by a member that forwards a client's
  * call. Owned by the caller until done, which runs on any thread and must not block. Only the
@@ -54,6 +55,7 @@ struct services_options {
     struct machine *machine;
     struct mvcc *mvcc;
     struct store *store;
+    struct watch_hub *watch;
     const struct clock *clock;
     const char *api_version;     /* told to clients: "3.5.15" */
     uint64_t request_timeout_ns; /* 5 s + 2 election timeouts */

@@ -36,7 +36,6 @@ static void refuse_stream(struct rpc_call *call, struct slice message)
     }
 
 static const struct rpc_method methods[] = {
-    BIDI("etcdserverpb.Watch/Watch"),
     UNARY("etcdserverpb.Lease/LeaseGrant"),
     UNARY("etcdserverpb.Lease/LeaseRevoke"),
     BIDI("etcdserverpb.Lease/LeaseKeepAlive"),

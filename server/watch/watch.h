@@ -8,6 +8,7 @@
  * any thread, what they say is done in watch_step(), and the callbacks come from there. */
 #ifndef SERVER_WATCH_WATCH_H
 #define SERVER_WATCH_WATCH_H
+#include "base/heap.h"
 #include "base/inbox.h"
 #include "base/list.h"
 #include "base/slice.h"
@@ -60,11 +61,6 @@ enum watch_end {
     WATCH_END_BROKEN,    /* the store cannot be read */
 };
 
-/* Encoded events, each with its tag as they stand in a WatchResponse. */
-struct watch_part {
-    struct slice bytes;
-};
-
 /* One response, without the fields that the hub knows nothing of. Borrowed for the call. */
 struct watch_message {
     int64_t watch_id;
@@ -72,7 +68,7 @@ struct watch_message {
     bool created, canceled, fragment;
     int64_t compact_revision;
     const char *cancel_reason; /* NULL: none */
-    const struct watch_part *parts;
+    const struct slice *parts; /* encoded events, as they stand in a WatchResponse, in pieces */
     uint32_t parts_count;
 };
 
@@ -88,17 +84,25 @@ struct watch_sink {
     void (*unref)(struct watch_stream *stream);
 };
 
+/* What is said to the hub about a stream. */
+enum watch_note_kind { WATCH_NOTE_OPEN, WATCH_NOTE_REQUEST, WATCH_NOTE_SENT, WATCH_NOTE_CLOSE };
+struct watch_note {
+    struct inbox_node node;
+    struct watch_stream *stream; /* counted while the note is on its way */
+    enum watch_note_kind kind;
+};
+
 /* Lives in its owner's memory, which must last until the last reference is gone. */
 struct watch_stream {
     const struct watch_sink *sink;
     /* The hub's from here on. */
     struct watch_hub *hub;
-    const struct watch_local *local; /* of one that the hub made for itself */
-    struct inbox_node sent;
+    struct watch_note opening, sent, closing;
     _Atomic unsigned flags;
-    bool wants_leader, opened, ended;
+    bool wants_leader, failed, ended;
     struct list_node node;  /* among all streams */
-    struct list_node ready; /* has something to send */
+    struct list_node ready; /* may have something to send */
+    struct list_node asking;
     struct list_node watchers;
     struct list_node entries; /* to be sent, in order */
     uint32_t watchers_count, unsynced_count, progress_count, controls_count;
@@ -106,7 +110,8 @@ struct watch_stream {
     int64_t next_id;
     uint32_t progress_asked;   /* manual requests that wait */
     int64_t progress_revision; /* for the hub to come to this one */
-    uint64_t interval_ns, tick_ns;
+    struct heap_node tick;     /* of progress notifications; its key is their next time */
+    uint64_t interval_ns;
 };
 
 /* Opens a stream; any thread, like all that follow. Everything said to one stream comes from one
@@ -158,9 +163,10 @@ struct watch_local {
     struct watch_stream stream;
     enum status why;
     atomic_bool stopping;
+    atomic_uint refs;
 };
-/* Any thread. Errors: ST_NO_MEMORY; on_end does not come then. */
-CHECKED enum status watch_local_start(struct watch_hub *hub, struct watch_local *local);
+/* Any thread. */
+void watch_local_start(struct watch_hub *hub, struct watch_local *local);
 /* Any thread, the callbacks too; once, and not after on_end has begun (as far as the caller knows:
  * whoever stops from another thread keeps the memory until on_end has come). No event comes once
  * on_end has, one more may until then. */

@@ -425,10 +425,11 @@ def run_all(tools, server):
     check_endpoints(tools, server)
     check_snapshot(tools, server, top)
     check_checks(tools, server)
-    # Until cleat has leases and watches only etcd is asked for them.
+    for check in (check_watch, check_interactive_watch, check_mirror):
+        check(tools, server)
+    # Until cleat has leases only etcd is asked for them.
     if b"not served" not in tools.run("--endpoints", server.endpoint, "lease", "grant", "1").stderr:
-        for check in (check_watch, check_interactive_watch, check_keep_alive, check_lock, check_elect,
-                      check_mirror):
+        for check in (check_keep_alive, check_lock, check_elect):
             check(tools, server)
         check_auth(tools, server, top)
     server.stop()

@@ -1,0 +1,28 @@
+/* server/watch/limits.h - every bound of this room, with its reason. */
+#ifndef SERVER_WATCH_LIMITS_H
+#define SERVER_WATCH_LIMITS_H
+
+/* Messages that wait for one watcher; above it its events come from history, many in one message.
+ * Each is some 100 bytes and shares its events with others. */
+#define WATCH_PENDING_MAX 32U
+/* Revisions in one message of a watcher that is behind; etcd's number. */
+#define WATCH_BATCH_REVISIONS 1000U
+/* And bytes of events, but for a single revision, which is never split: what a slow client makes us
+ * hold is about this. */
+#define WATCH_BATCH_BYTES (1U << 20)
+/* Changes looked at in one piece of history, while compaction waits for it: some 5 ms. */
+#define WATCH_READ_CHANGES 16384U
+/* Watchers served by one piece of history. */
+#define WATCH_READ_WATCHERS 64U
+/* Watchers looked at for those whose history lies together. */
+#define WATCH_READ_LOOK 1024U
+/* Changes that apply has handed over and the hub has not taken; above it they are left in history.
+ */
+#define WATCH_BACKLOG_BYTES (32U << 20)
+/* Answers to requests that a client has not taken; above it the stream ends. */
+#define WATCH_CONTROLS_MAX 10000U
+/* A group's list of runs is kept between revisions up to this. */
+#define WATCH_RUNS_KEPT 8U
+/* Looks without a leader that end a stream that wants one; etcd's number. */
+#define WATCH_LEADERLESS_LOOKS 3U
+#endif
