@@ -17,6 +17,9 @@
 #define DBFILE_META_VALUE_BYTES_MAX 65536U
 #define DBFILE_WHY_BYTES_MAX 512U /* of the sentence about what is wrong */
 
+/* Read at once where pages follow each other, so that a page does not cost a system call. */
+#define DBFILE_AHEAD_BYTES (128U << 10)
+
 #define DBFILE_LOAD_STEP_BYTES (1U << 20)    /* loaded in one step */
 #define DBFILE_LOAD_ITEM_BYTES 64U           /* counted for each record besides its bytes */
 #define DBFILE_LOAD_COMMIT_BYTES (16U << 20) /* loaded in one transaction: a flush for each */

@@ -39,9 +39,31 @@ enum status dbfile_fail_at(const struct dbfile_pages *pages, const struct dbfile
                        node->page, offset, node->is_inline ? ", inline bucket" : "", what);
 }
 
+/* Whether the window has them; where they go on from the last ones, it is filled first. */
+static bool take_ahead(const struct dbfile_pages *pages, uint64_t offset, uint8_t *out, size_t len)
+{
+    struct dbfile_window *w = pages->window;
+    if (w == NULL || len > DBFILE_AHEAD_BYTES)
+        return false;
+    bool follows = offset == w->next;
+    w->next = offset + len;
+    bool is_inside = offset >= w->offset && offset + len <= w->offset + w->len;
+    if (!is_inside && follows) {
+        w->offset = offset;
+        if (disk_read(pages->file, offset, w->bytes, DBFILE_AHEAD_BYTES, &w->len) != ST_OK)
+            w->len = 0; /* the error is said of the bytes that were asked for */
+        is_inside = w->len >= len;
+    }
+    if (is_inside)
+        memcpy(out, w->bytes + (offset - w->offset), len);
+    return is_inside;
+}
+
 enum status dbfile_read_exactly(const struct dbfile_pages *pages, uint64_t offset, uint8_t *out,
                                 size_t len)
 {
+    if (take_ahead(pages, offset, out, len))
+        return ST_OK;
     size_t got = 0;
     enum status st = disk_read(pages->file, offset, out, len, &got);
     if (st != ST_OK)

@@ -9,9 +9,19 @@
 
 #define DBFILE_KEY_BYTES_MAX 32768U /* bbolt's */
 
+/* What was read beyond the bytes that were asked for, since those before had been asked for, too.
+ */
+struct dbfile_window {
+    uint8_t *bytes; /* DBFILE_AHEAD_BYTES; owned by whoever made it */
+    uint64_t offset;
+    size_t len;
+    uint64_t next; /* the end of what was asked for last */
+};
+
 struct dbfile_pages {
-    struct disk_file *file; /* borrowed */
-    struct buf *why;        /* borrowed, or NULL */
+    struct disk_file *file;       /* borrowed */
+    struct dbfile_window *window; /* borrowed, of one thread; NULL: nothing is read ahead */
+    struct buf *why;              /* borrowed, or NULL */
     struct dbfile_meta meta;
     uint32_t valid_metas_count;
 };

@@ -26,6 +26,7 @@ struct order {
 
 struct dbfile_reader {
     struct dbfile_pages pages;
+    struct dbfile_window window;
     struct dbfile_info info;
     uint8_t *visited; /* a bit for each page; owned */
     struct frame frames[2 * DBFILE_LEVELS_MAX];
@@ -86,8 +87,10 @@ static enum status open_reader(struct dbfile_reader *reader, struct disk_file *f
                                         .valid_metas_count = reader->pages.valid_metas_count,
                                         .visited_pages_count = DBFILE_METAS_COUNT};
     reader->visited = calloc(meta->pages_count / 8 + 1, 1);
-    if (reader->visited == NULL)
+    reader->window.bytes = malloc(DBFILE_AHEAD_BYTES);
+    if (reader->visited == NULL || reader->window.bytes == NULL)
         return ST_NO_MEMORY;
+    reader->pages.window = &reader->window;
     st = check_free_list(reader, meta->free_list);
     return st == ST_OK ? push_page(reader, meta->root, /* is_root= */ true) : st;
 }
@@ -123,6 +126,7 @@ void dbfile_reader_close(struct dbfile_reader *reader)
     buf_deinit(&reader->buckets.least);
     buf_deinit(&reader->records.last);
     buf_deinit(&reader->records.least);
+    free(reader->window.bytes);
     free(reader->visited);
     free(reader);
 }
