@@ -236,23 +236,32 @@ void open_services(struct fixture *f, uint64_t quota_bytes, uint64_t memory_byte
     assert_int_equal(services_new(&options, &f->services), ST_OK);
 }
 
+void fixture_init(struct fixture *f)
+{
+    *f = (struct fixture){0};
+    harness_init(&f->harness);
+    f->loops.harness = &f->harness;
+    open_services(f, 0, 0);
+}
+
+void fixture_deinit(struct fixture *f)
+{
+    arena_deinit(&f->call.arena);
+    services_free(f->services);
+    harness_deinit(&f->harness);
+}
+
 int fixture_setup(void **state)
 {
     static struct fixture fixture;
-    fixture = (struct fixture){0};
-    harness_init(&fixture.harness);
-    fixture.loops.harness = &fixture.harness;
-    open_services(&fixture, 0, 0);
+    fixture_init(&fixture);
     *state = &fixture;
     return 0;
 }
 
 int fixture_teardown(void **state)
 {
-    struct fixture *f = *state;
-    arena_deinit(&f->call.arena);
-    services_free(f->services);
-    harness_deinit(&f->harness);
+    fixture_deinit(*state);
     return 0;
 }
 

@@ -55,6 +55,9 @@ struct fixture {
 
 /* (Re)opens them; 0: the default, not known. */
 void open_services(struct fixture *fixture, uint64_t quota_bytes, uint64_t memory_bytes);
+void fixture_init(struct fixture *fixture);
+void fixture_deinit(struct fixture *fixture);
+/* Of a test. */
 int fixture_setup(void **state);
 int fixture_teardown(void **state);
 

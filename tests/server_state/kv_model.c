@@ -33,7 +33,7 @@ static struct kv_model_row *row_of(struct kv_model *model, struct slice key)
     return &model->rows[key.data[0] - 'a'];
 }
 
-static void say(struct buf *out, const char *format, ...)
+static void __attribute__((format(printf, 2, 3))) say(struct buf *out, const char *format, ...)
 {
     char text[128];
     va_list arguments;
