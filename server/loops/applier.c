@@ -75,6 +75,10 @@ static void expire_reads(struct applier *a, uint64_t now_ns)
 
 static void note_applied(struct applier *a, const struct raft_entry *entry)
 {
+    if (atomic_load_explicit(&a->loops->applied_term, memory_order_relaxed) != entry->term) {
+        atomic_store_explicit(&a->loops->applied_term, entry->term, memory_order_release);
+        loops_wake(a->loops, ACTOR_LEASES);
+    }
     atomic_store_explicit(&a->loops->applied_index, entry->index, memory_order_release);
     atomic_fetch_add_explicit(&a->loops->applied_bytes, raft_payload_slice(entry->payload).len,
                               memory_order_relaxed);
@@ -147,6 +151,11 @@ static enum status apply_normal(struct applier *a, const struct raft_entry *entr
         return st;
     apply_metrics_add(&a->metrics, result.op, result.error == API_OK,
                       clock_monotonic_ns(clock) - began_ns);
+    if (result.lease_change != MACHINE_LEASE_NONE) {
+        st = leases_note_applied(a->loops, &result, clock_monotonic_ns(clock));
+        if (st != ST_OK)
+            return st;
+    }
     if (proposal == NULL)
         return ST_OK;
     proposal->answer_now = a->answer_now;

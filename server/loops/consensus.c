@@ -47,6 +47,14 @@ static enum status from_core(struct consensus *c, enum status st)
     return st == ST_DROPPED || st == ST_BUSY ? ST_OK : st;
 }
 
+static void note_led_term(struct consensus *c, raft_term term)
+{
+    if (atomic_load_explicit(&c->loops->led_term, memory_order_relaxed) == term)
+        return;
+    atomic_store_explicit(&c->loops->led_term, term, memory_order_release);
+    loops_wake(c->loops, ACTOR_LEASES);
+}
+
 /* It neither votes nor acknowledges nor serves any more, and stays up to say why. */
 static void enter_quarantine(struct consensus *c)
 {
@@ -55,6 +63,7 @@ static void enter_quarantine(struct consensus *c)
         return;
     atomic_store_explicit(&loops->leader, 0, memory_order_relaxed);
     atomic_store_explicit(&loops->is_leader, false, memory_order_release);
+    note_led_term(c, 0);
     metrics_set(METRIC_HAS_LEADER, 0);
     metrics_set(METRIC_IS_LEADER, 0);
     struct raft_status status;
@@ -239,6 +248,7 @@ static enum status take_ready(struct consensus *c, uint64_t now_ns)
     }
     c->transferee = status.transferee;
     atomic_store_explicit(&c->loops->term, status.hard_state.term, memory_order_relaxed);
+    note_led_term(c, c->was_leader ? status.hard_state.term : 0);
     atomic_store_explicit(&c->loops->is_learner, status.is_learner, memory_order_relaxed);
     give_to_apply(c, work);
     return ST_OK;

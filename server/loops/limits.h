@@ -33,6 +33,12 @@
 #define READERS_MAX 16U                      /* reader threads */
 #define ANSWERS_NOW_MAX \
     4U /* answers that apply sends itself; each is about 7 us, a wake-up 5 to 50 */
+#define LEASE_LOOK_NS (500 * NS_PER_MS) /* how often a leader looks for leases that have ended */
+#define LEASE_REVOCATIONS_MAX 500U      /* proposed at a time */
+#define LEASE_REVOCATION_KEYS_MAX \
+    10000U /* of those behind the first: what is applied in one go holds up the puts behind it */
+#define LEASE_CHECKPOINTS_MAX 1000U /* in one entry */
+#define LEASE_CHECKPOINT_BYTES_MAX (256U << 10)
 #define SEAL_CHECK_NS \
     (100 * NS_PER_MS) /* how often an idle applier asks whether its generation is old enough */
 #endif

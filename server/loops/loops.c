@@ -39,6 +39,7 @@ enum status loops_new(const struct loops_options *options, struct loops **out)
     applier_init(&loops->applier, loops);
     snapshots_init(&loops->snapshots, loops);
     defragments_init(loops);
+    leases_init(loops);
     for (uint32_t i = 0; i < options->readers_count; i++) {
         struct reader *reader = &loops->readers[i];
         reader->loops = loops;
@@ -59,6 +60,7 @@ void loops_free(struct loops *loops)
     defragments_deinit(loops);
     for (uint32_t i = 0; i < loops->options.readers_count; i++)
         reader_step(&loops->readers[i]);
+    leases_deinit(loops);
     free(loops);
 }
 
@@ -77,6 +79,8 @@ uint64_t loops_step(struct loops *loops, uint32_t actor, uint64_t now_ns)
         return preparer_step(loops, now_ns);
     case ACTOR_SNAPSHOTS:
         return snapshots_step(&loops->snapshots, now_ns);
+    case ACTOR_LEASES:
+        return leases_step(loops, now_ns);
     default:
         return reader_step(&loops->readers[actor - ACTOR_READER_FIRST]);
     }

@@ -33,6 +33,7 @@ enum actor {
     ACTOR_WRITER,
     ACTOR_PREPARER,
     ACTOR_SNAPSHOTS,
+    ACTOR_LEASES,
     ACTOR_READER_FIRST
 };
 
@@ -75,6 +76,8 @@ struct loops_options {
     uint32_t snapshot_slot_first; /* LOOPS_SNAPSHOT_SLOTS store slots */
     struct snapshot_options snapshots;
     uint32_t election_ticks;
+    /* How often the others are told what is left of long leases; 0: never. */
+    uint64_t lease_checkpoint_ns;
     bool waves; /* hold waves on a slow disk; false only for measurements */
     /* Wakes the thread of an actor; any thread. NULL in the simulator. */
     void (*wake)(void *context, uint32_t actor);

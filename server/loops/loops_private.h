@@ -65,7 +65,7 @@ struct consensus {
     struct waves waves;
     struct list_node urgent; /* proposals to be proposed, these first */
     struct list_node queue;
-    uint64_t queue_count;
+    uint64_t queue_count, queue_termed_count;         /* all of them, and those with an only_term */
     struct raft_payload *payloads[PROPOSE_BATCH_MAX]; /* one batch of the queue */
     struct list_node changes;                         /* conf proposals to be proposed */
     struct list_node proposed;                        /* requests in the log, by index */
@@ -137,6 +137,17 @@ struct defragments {
     uint64_t pending_seen, progress_ns; /* of scheduled deletions */
 };
 
+/* Counts the leases' time while this member leads. */
+struct leases {
+    struct loops *loops;
+    raft_term term; /* in which it began to count; with the lessor's lock */
+    uint64_t next_ns;
+    uint32_t open_count;   /* revocations proposed and not answered */
+    struct inbox answered; /* of struct revocation */
+    struct read_request check;
+    atomic_int check_state; /* whether it still leads: asked, answered */
+};
+
 struct reader {
     struct loops *loops;
     struct inbox inbox; /* struct read_request */
@@ -149,14 +160,17 @@ struct loops {
     struct applier applier;
     struct snapshots snapshots;
     struct defragments defragments;
+    struct leases leases;
     struct reader readers[READERS_MAX];
     atomic_uint next_reader;
     atomic_uint_fast64_t next_id;
 
     /* Written by one actor, read by anyone; each value stands for itself. */
     _Atomic uint64_t leader, term, commit, applied_index, applied_bytes;
-    _Atomic uint64_t commit_ns;                        /* median of the log's commits */
-    _Atomic uint64_t write_since_ns;                   /* of the log, in flight; 0: none */
+    _Atomic uint64_t led_term;       /* in which this member leads; 0: it does not */
+    _Atomic uint64_t applied_term;   /* of the last entry that was applied here since the start */
+    _Atomic uint64_t commit_ns;      /* median of the log's commits */
+    _Atomic uint64_t write_since_ns; /* of the log, in flight; 0: none */
     _Atomic uint64_t log_busy_since_ns;                /* a follower's; 0: no write in flight */
     _Atomic uint64_t writer_sync_ns, preparer_sync_ns; /* when each last waited for the disk */
     uint64_t checkpoint_bytes; /* the backend writer's: applied_bytes at the last one */
@@ -211,6 +225,15 @@ void defragments_deinit(struct loops *loops);
 uint64_t defragments_step(struct loops *loops, uint64_t now_ns);
 /* Another store is about to take the place of this one: the copy begins again with that. */
 void defragments_begin_again(struct loops *loops);
+
+/* ---- leases.c: leases ---- */
+void leases_init(struct loops *loops);
+void leases_deinit(struct loops *loops); /* after those that answer proposals and reads */
+uint64_t leases_step(struct loops *loops, uint64_t now_ns);
+/* Applier: a lease that was granted begins to count. Errors: ST_NO_MEMORY. */
+struct machine_result;
+CHECKED enum status leases_note_applied(struct loops *loops, const struct machine_result *result,
+                                        uint64_t now_ns);
 
 uint64_t writer_step(struct loops *loops, uint64_t now_ns);
 uint64_t preparer_step(struct loops *loops, uint64_t now_ns);

@@ -43,6 +43,9 @@ struct proposal {
     uint64_t id;                  /* header.ID in the payload */
     bool urgent; /* an operator's or the member's own: neither refused nor kept waiting because of
                     all the data that is written */
+    /* Proposed only while this member leads in this term, never forwarded; else it is answered with
+     * API_NOT_PRIMARY_LESSOR. 0: whoever leads. */
+    raft_term only_term;
     void (*done)(struct proposal *proposal, enum api_error error, struct slice response);
     bool answer_now; /* set for done: so few answers come together that handing them to the
                         responder  would cost more than sending them here */

@@ -41,6 +41,7 @@ static void leave_queue(struct consensus *c, struct request *request)
     uint32_t bytes;
     if (request->kind == REQUEST_PROPOSAL) {
         c->queue_count--;
+        c->queue_termed_count -= proposal_of(request)->only_term != 0;
         bytes = proposal_of(request)->payload->len;
     } else {
         bytes = change_of(request)->payload->len;
@@ -118,6 +119,7 @@ static uint32_t take_one(struct consensus *c, struct request *request)
     case REQUEST_PROPOSAL:
         list_push_back(proposal_of(request)->urgent ? &c->urgent : &c->queue, &request->waiting);
         c->queue_count++;
+        c->queue_termed_count += proposal_of(request)->only_term != 0;
         return 1;
     }
     return 0;
@@ -251,6 +253,31 @@ static uint32_t add_payloads(struct consensus *c, struct list_node *queue, uint3
     return count;
 }
 
+/* Those that were meant for a term in which this member led, and does not any more. */
+static void drop_outdated_of(struct consensus *c, struct list_node *queue)
+{
+    struct raft_status status;
+    raft_get_status(c->raft, &status);
+    raft_term led = status.role == RAFT_LEADER ? status.hard_state.term : 0;
+    for (struct list_node *node = queue->next, *next; node != queue; node = next) {
+        next = node->next;
+        struct request *request = request_of(node);
+        raft_term only = proposal_of(request)->only_term;
+        if (only == 0 || only == led)
+            continue;
+        leave_queue(c, request);
+        requests_fail(c, request, API_NOT_PRIMARY_LESSOR);
+    }
+}
+
+static void drop_outdated(struct consensus *c)
+{
+    if (c->queue_termed_count == 0)
+        return;
+    drop_outdated_of(c, &c->urgent);
+    drop_outdated_of(c, &c->queue);
+}
+
 /* Proposes the first of the queue as one batch. False when the core takes none now: no leader, a
  * hand-over, the quota, no memory. They wait, until their deadline. */
 static bool propose_batch(struct consensus *c, uint64_t now_ns)
@@ -294,6 +321,7 @@ uint64_t requests_propose(struct consensus *c, uint64_t now_ns)
         fail_queue(c, &c->queue, API_DISK_FULL);
         fail_queue(c, &c->changes, API_DISK_FULL);
     }
+    drop_outdated(c);
     if (c->leader_seen == 0)
         return again_ns;
     propose_changes(c);

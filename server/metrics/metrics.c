@@ -9,7 +9,7 @@
 #define SHARDS_COUNT 8U    /* threads that count at once without meeting */
 #define SLOTS_MAX 4096U    /* numbers of a shard */
 #define CHILDREN_MAX 2048U /* label sets: 50 methods times 20, and room */
-#define BUCKETS_MAX 20U
+#define BUCKETS_MAX 24U
 
 /* A number lives in one slot of every shard; its value is their sum. A histogram takes a run of
  * slots: its buckets (not yet cumulative), the overflow, the sum in nanoseconds. */

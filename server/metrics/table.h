@@ -54,13 +54,17 @@
     X(QUOTA_USED_BYTES, GAUGE, "cleat_server_quota_used_bytes", "Bytes that count towards the quota: in use in the store, and applied and not in it yet.") \
     X(QUOTA_WARNING, GAUGE, "cleat_server_quota_warning", "Whether or not the store is so near to its quota that a warning was logged. 1 if so, 0 otherwise.") \
     X(ALARMS, GAUGE, "cleat_server_alarms", "The number of active alarms in the cluster.") \
+    X(LEASES_GRANTED, COUNTER, "etcd_debugging_lease_granted_total", "The total number of granted leases.") \
+    X(LEASES_REVOKED, COUNTER, "etcd_debugging_lease_revoked_total", "The total number of revoked leases.") \
+    X(LEASES_RENEWED, COUNTER, "etcd_debugging_lease_renewed_total", "The number of renewed leases seen by the leader.") \
+    X(LEASES_EXPIRED, COUNTER, "etcd_debugging_server_lease_expired_total", "The total number of expired leases.") \
     X(QUOTA_BACKEND_BYTES, GAUGE, "etcd_server_quota_backend_bytes", "Current backend storage quota size in bytes.") \
     X(HEALTH_SUCCESSES, COUNTER, "etcd_server_health_success", "The total number of successful health checks") \
     X(HEALTH_FAILURES, COUNTER, "etcd_server_health_failures", "The total number of failed health checks")
 
 #define MS 1000000ULL
 #define S 1000000000ULL
-/* Durations; each bucket is twice the one before. */
+/* Durations; each bucket is twice the one before. TTLs are counted in whole seconds. */
 #define METRICS_HISTOGRAMS(X) \
     X(WAL_FSYNC, S, 1 * MS, 14, "etcd_disk_wal_fsync_duration_seconds", "The latency distributions of fsync called by WAL.") \
     X(BACKEND_COMMIT, S, 1 * MS, 14, "etcd_disk_backend_commit_duration_seconds", "The latency distributions of commit called by backend.") \
@@ -69,6 +73,7 @@
     X(MVCC_HASH, S, 10 * MS, 15, "etcd_mvcc_hash_duration_seconds", "The latency distribution of storage hash operation.") \
     X(MVCC_HASH_REVISION, S, 10 * MS, 15, "etcd_mvcc_hash_rev_duration_seconds", "The latency distribution of storage hash by revision operation.") \
     X(COMPACTION_TOTAL, MS, 100 * MS, 14, "etcd_debugging_mvcc_db_compaction_total_duration_milliseconds", "Bucketed histogram of db compaction total duration.") \
+    X(LEASE_TTLS, 1, 1, 24, "etcd_debugging_lease_ttl_total", "Bucketed histogram of lease TTLs.") \
     X(COMPACTION_PAUSE, MS, 1 * MS, 13, "etcd_debugging_mvcc_db_compaction_pause_duration_milliseconds", "Bucketed histogram of db compaction pause duration.")
 
 /* Values by label. */

@@ -110,6 +110,8 @@ static bool open_member(struct program *p)
         .watch_progress_every_ns = (uint64_t)max_i64(c->watch_progress_ns, 0),
         .pre_vote = c->pre_vote,
         .strict_reconfig = c->strict_reconfig_check,
+        .lease_checkpoint = c->lease_checkpoint,
+        .lease_checkpoint_persist = c->lease_checkpoint_persist,
         .request_bytes_max = min_u64(c->max_request_bytes, UINT32_MAX / 2),
         .txn_ops_max = (uint32_t)min_u64(c->max_txn_ops, UINT32_MAX),
         .quota_bytes = quota_bytes(c->quota_backend_bytes),

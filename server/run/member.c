@@ -24,7 +24,8 @@
 #define PUBLISH_RETRY_MS 200
 #define VERSION_LOOK_MS 5       /* while the cluster's version is all that lacks */
 #define ALONE_NS (5 * NS_PER_S) /* without a leader, until a member serves what it can alone */
-#define STOP_WAIT_NS NS_PER_S   /* for requests in the log to complete */
+#define LEASE_CHECKPOINT_NS (300 * NS_PER_S)
+#define STOP_WAIT_NS NS_PER_S /* for requests in the log to complete */
 
 void member_wake_actor(void *context, uint32_t actor)
 {
@@ -60,7 +61,8 @@ static uint64_t step_actor(void *context, uint64_t now_ns)
 
 static enum status init_threads(struct member *m)
 {
-    static const char *const names[] = {"consensus", "apply", "backend", "preparer", "snapshots"};
+    static const char *const names[] = {"consensus", "apply",     "backend",
+                                        "preparer",  "snapshots", "leases"};
     m->threads_count = ACTOR_READER_FIRST + m->options.readers_count;
     ASSERT(m->threads_count <= ACTORS_MAX);
     for (uint32_t i = 0; i < m->threads_count; i++) {
@@ -160,6 +162,7 @@ static enum status make_loops(struct member *m)
         .snapshot_slot_first = member_http_slot(m) + 1,
         .snapshots = stores_snapshot_options(m),
         .election_ticks = m->options.election_ms / m->options.heartbeat_ms,
+        .lease_checkpoint_ns = m->options.lease_checkpoint ? LEASE_CHECKPOINT_NS : 0,
         .waves = m->options.waves,
         .wake = member_wake_actor,
         .fatal = die,

@@ -35,6 +35,7 @@ struct member_options {
     uint64_t check_corruption_every_ns; /* 0: never */
     uint64_t watch_progress_every_ns;   /* --experimental-watch-progress-notify-interval */
     bool pre_vote, strict_reconfig;
+    bool lease_checkpoint, lease_checkpoint_persist;
     uint32_t heartbeat_ms, election_ms;
     uint64_t request_bytes_max;
     uint32_t txn_ops_max;

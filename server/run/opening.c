@@ -157,6 +157,7 @@ static enum status open_state(struct member *m, char *why, size_t why_bytes)
                                       .cluster_id = m->cluster_id,
                                       .member_id = m->member_id,
                                       .lease_ttl_s_min = lease_ttl_s_min(m),
+                                      .persist_checkpoints = m->options.lease_checkpoint_persist,
                                       .threaded = true};
     st = machine_open(&machine, &m->machine);
     return st == ST_OK ? ST_OK

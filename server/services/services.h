@@ -40,6 +40,22 @@ struct promotion_forward {
     struct inbox_node node; /* for whoever forwards */
 };
 
+/* A question that only the leader can answer, on its way to it: POST to its peer URLs, one after
+ * another and again, until there is an answer or the deadline has passed. Owned by the caller until
+ * done. */
+struct leader_post {
+    const char *path;
+    struct slice body; /* borrowed until done */
+    uint64_t deadline_ns;
+    /* Looks at what came back: whether it is an answer, and then sets error; false: ask again. body
+     * is borrowed for the call. */
+    bool (*judge)(struct leader_post *post, uint32_t http_status, struct slice body);
+    /* Once, any thread; error is judge's, or API_NO_LEADER or API_TIMEOUT at the deadline. */
+    void (*done)(struct leader_post *post);
+    enum api_error error;
+    struct inbox_node node; /* for whoever posts */
+};
+
 /* What the services ask of the way to the other members. Any thread, never blocks. */
 struct services_peers {
     /* Since when (monotonic) messages flow to and from a member; 0: they do not. NULL: there is no
@@ -47,6 +63,8 @@ struct services_peers {
     uint64_t (*active_since_ns)(void *context, raft_id id);
     /* Takes forward until its done. NULL: API_NO_LEADER. */
     void (*forward_promotion)(void *context, struct promotion_forward *forward);
+    /* Takes post until its done. NULL: API_NO_LEADER. */
+    void (*post_to_leader)(void *context, struct leader_post *post);
     void *context;
 };
 
@@ -80,6 +98,15 @@ void services_free(struct services *services); /* no call may be open; NULL is f
 /* What is to be registered with a transport: every method of etcd 3.5, those not served yet too
  * (they say so). Borrowed from services. */
 const struct rpc_service *services_table(const struct services *services, uint32_t *count_out);
+
+/* For the peer port's POST /leases and /leases/internal (is_ttl). Owned by the caller until done,
+ * which is called once, on any thread, and must not block; body is borrowed for the call. */
+struct lease_question {
+    bool is_ttl;
+    struct slice body; /* borrowed for the call of services_ask_lease() */
+    void (*done)(struct lease_question *question, uint32_t http_status, struct slice body);
+};
+void services_ask_lease(struct services *services, struct lease_question *question);
 
 /* For the peer port's POST /members/promote/<id>. Any thread. */
 void services_promote(struct services *services, struct promotion *promotion);

@@ -15,12 +15,6 @@ static void refuse(struct rpc_call *call)
     rpc_finish(call, RPC_UNIMPLEMENTED, text, SLICE_EMPTY);
 }
 
-static void refuse_stream(struct rpc_call *call, struct slice message)
-{
-    (void)message;
-    refuse(call);
-}
-
 #define UNARY(name)                         \
     {                                       \
         .path = "/" name, .on_call = refuse \
@@ -29,18 +23,7 @@ static void refuse_stream(struct rpc_call *call, struct slice message)
     {                                                               \
         .path = "/" name, .server_streams = true, .on_call = refuse \
     }
-#define BIDI(name)                                                        \
-    {                                                                     \
-        .path = "/" name, .client_streams = true, .server_streams = true, \
-        .on_message = refuse_stream                                       \
-    }
-
 static const struct rpc_method methods[] = {
-    UNARY("etcdserverpb.Lease/LeaseGrant"),
-    UNARY("etcdserverpb.Lease/LeaseRevoke"),
-    BIDI("etcdserverpb.Lease/LeaseKeepAlive"),
-    UNARY("etcdserverpb.Lease/LeaseTimeToLive"),
-    UNARY("etcdserverpb.Lease/LeaseLeases"),
     UNARY("etcdserverpb.Auth/AuthEnable"),
     UNARY("etcdserverpb.Auth/AuthDisable"),
     UNARY("etcdserverpb.Auth/Authenticate"),

@@ -1,6 +1,6 @@
 /* Two hash tables with chains: leases by id, attachments by key. An attachment is also on its
  * lease's list, so that dropping a lease costs what was attached to it. */
-#include "server/state/lessor.h"
+#include "server/state/lessor_private.h"
 
 #include "base/assert.h"
 #include "base/hash.h"
@@ -10,32 +10,12 @@
 
 #define BUCKETS_COUNT_MIN 64U
 
-struct entry { /* heads what is in a table */
-    struct entry *next;
-    uint64_t hash;
-};
-
-struct table {
-    struct entry **buckets; /* a power of two of them; NULL while it was never used */
-    uint64_t buckets_count, entries_count;
-};
-
-struct lease_entry {
-    struct entry entry;
-    struct lease lease;
-    struct list_node attachments;
-};
-
 struct attachment {
     struct entry entry;
     struct list_node of_lease;
     struct lease_entry *lease;
     size_t key_bytes;
     uint8_t key[];
-};
-
-struct lessor {
-    struct table leases, attachments;
 };
 
 /* ---- tables ---- */
@@ -99,7 +79,7 @@ static uint64_t hash_of_id(lease_id id)
     return hash64(slice_make((const uint8_t *)&id, sizeof(id)));
 }
 
-static struct lease_entry *find_lease(const struct lessor *lessor, lease_id id)
+struct lease_entry *lessor_entry(const struct lessor *lessor, lease_id id)
 {
     for (struct entry *e = first_of(&lessor->leases, hash_of_id(id)); e != NULL; e = e->next) {
         struct lease_entry *lease = CONTAINER_OF(e, struct lease_entry, entry);
@@ -122,14 +102,14 @@ uint64_t lessor_leases_count(const struct lessor *lessor)
 
 const struct lease *lessor_find(const struct lessor *lessor, lease_id id)
 {
-    const struct lease_entry *found = find_lease(lessor, id);
+    const struct lease_entry *found = lessor_entry(lessor, id);
     return found == NULL ? NULL : &found->lease;
 }
 
 enum status lessor_grant(struct lessor *lessor, const struct lease *lease)
 {
     ASSERT(lease->id != 0);
-    if (find_lease(lessor, lease->id) != NULL)
+    if (lessor_entry(lessor, lease->id) != NULL)
         return ST_EXISTS;
     struct lease_entry *added = calloc(1, sizeof(*added));
     if (added == NULL || reserve_one(&lessor->leases) != ST_OK) {
@@ -140,13 +120,17 @@ enum status lessor_grant(struct lessor *lessor, const struct lease *lease)
     added->lease = *lease;
     added->lease.keys_count = 0;
     list_init(&added->attachments);
+    list_init(&added->renewals);
+    heap_node_init(&added->end);
+    heap_node_init(&added->checkpoint);
+    added->end_ns = UINT64_MAX;
     insert(&lessor->leases, &added->entry);
     return ST_OK;
 }
 
 bool lessor_checkpoint(struct lessor *lessor, lease_id id, int64_t remaining_s)
 {
-    struct lease_entry *found = find_lease(lessor, id);
+    struct lease_entry *found = lessor_entry(lessor, id);
     if (found == NULL)
         return false;
     found->lease.remaining_s = remaining_s;
@@ -205,7 +189,7 @@ static enum status add_attachment(struct lessor *lessor, struct lease_entry *lea
 
 enum status lessor_attach(struct lessor *lessor, lease_id id, struct slice key)
 {
-    struct lease_entry *lease = id == 0 ? NULL : find_lease(lessor, id);
+    struct lease_entry *lease = id == 0 ? NULL : lessor_entry(lessor, id);
     if (lease == NULL && lessor->attachments.entries_count == 0)
         return ST_OK;
     uint64_t hash = hash64(key);
@@ -224,26 +208,28 @@ enum status lessor_attach(struct lessor *lessor, lease_id id, struct slice key)
     return ST_OK;
 }
 
-void lessor_drop(struct lessor *lessor, lease_id id)
+bool lessor_is_attached(const struct lessor *lessor, struct slice key)
 {
-    struct lease_entry *lease = find_lease(lessor, id);
+    return lessor->attachments.entries_count > 0 &&
+           find_attachment(lessor, key, hash64(key)) != NULL;
+}
+
+void lessor_drop(struct lessor *lessor, lease_id id, struct list_node *ended)
+{
+    struct lease_entry *lease = lessor_entry(lessor, id);
     if (lease == NULL)
         return;
+    countdown_leave(lessor, lease, ended);
     while (!list_is_empty(&lease->attachments))
         detach(lessor, CONTAINER_OF(lease->attachments.next, struct attachment, of_lease));
     take_out(&lessor->leases, &lease->entry);
     free(lease);
 }
 
-static int compare_keys(const void *a, const void *b)
-{
-    return slice_cmp(*(const struct slice *)a, *(const struct slice *)b);
-}
-
 enum status lessor_keys(const struct lessor *lessor, lease_id id, struct arena *arena,
-                        const struct slice **keys_out, uint64_t *count_out)
+                        struct slice **keys_out, uint64_t *count_out)
 {
-    const struct lease_entry *lease = find_lease(lessor, id);
+    const struct lease_entry *lease = lessor_entry(lessor, id);
     *keys_out = NULL;
     *count_out = 0;
     if (lease == NULL)
@@ -261,8 +247,6 @@ enum status lessor_keys(const struct lessor *lessor, lease_id id, struct arena *
     }
     if (st != ST_OK)
         return st;
-    if (count > 0)
-        qsort(keys, count, sizeof(keys[0]), compare_keys);
     *keys_out = keys;
     *count_out = count;
     return ST_OK;
@@ -295,14 +279,20 @@ void lessor_each(const struct lessor *lessor, void (*fn)(void *context, const st
 
 void lessor_free(struct lessor *lessor)
 {
+    struct list_node ended;
     if (lessor == NULL)
         return;
+    list_init(&ended);
     for (uint64_t i = 0; i < lessor->leases.buckets_count; i++) {
         while (lessor->leases.buckets[i] != NULL)
             lessor_drop(
                 lessor,
-                CONTAINER_OF(lessor->leases.buckets[i], struct lease_entry, entry)->lease.id);
+                CONTAINER_OF(lessor->leases.buckets[i], struct lease_entry, entry)->lease.id,
+                &ended);
     }
+    ASSERT(list_is_empty(&ended));
+    heap_deinit(&lessor->ends);
+    heap_deinit(&lessor->checkpoints);
     free(lessor->leases.buckets);
     free(lessor->attachments.buckets);
     free(lessor);

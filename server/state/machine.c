@@ -30,12 +30,15 @@ enum status machine_open(const struct machine_options *options, struct machine *
     machine->mvcc = options->mvcc;
     machine->cluster_id = options->cluster_id;
     machine->member_id = options->member_id;
+    machine->persist_checkpoints = options->persist_checkpoints;
     machine->lease_ttl_s_min =
         options->lease_ttl_s_min > 0 ? options->lease_ttl_s_min : LEASE_TTL_S_MIN_DEFAULT;
     struct store_mark mark = store_opened_at(options->store);
     machine->applied = (struct raft_log_id){.index = mark.index, .term = mark.term};
     arena_init(&machine->scratch, SIZE_MAX / 2);
     enum status st = lock_new(options->threaded, &machine->lock);
+    if (st == ST_OK)
+        st = lock_new(options->threaded, &machine->lessor_lock);
     if (st == ST_OK)
         st = load(machine);
     if (st != ST_OK) {
@@ -60,8 +63,7 @@ static void swap_tables(struct machine *machine, struct machine *with)
     machine->auth = with->auth;
     atomic_store_explicit(&machine->auth_enabled, with->auth_enabled, memory_order_relaxed);
     lock_release(machine->lock);
-    machine->lessor = with->lessor;
-    with->lessor = before.lessor;
+    machine_swap_lessor(machine, &with->lessor);
     with->members = before.members;
     with->removed = before.removed;
     with->alarms = before.alarms;
@@ -100,6 +102,7 @@ void machine_close(struct machine *machine)
     free(machine->alarms.items);
     lessor_free(machine->lessor);
     lock_free(machine->lock);
+    lock_free(machine->lessor_lock);
     arena_deinit(&machine->scratch);
     free(machine);
 }

@@ -23,6 +23,7 @@
 #include <stdint.h>
 
 struct auth_view;
+struct lessor;
 struct mvcc;
 struct store;
 struct machine;
@@ -34,7 +35,9 @@ struct machine_options {
     raft_id member_id;
     int64_t lease_ttl_s_min; /* one and a half election timeouts, rounded up: shorter leases are
                                 raised to it. 0: 2. The same on all members */
-    bool threaded;           /* false in the simulator: the lock of the member list is a no-op */
+    /* Whether what is left of a lease is written into the store as its leader tells it. */
+    bool persist_checkpoints;
+    bool threaded; /* false in the simulator: the locks are no-ops */
 };
 
 /* Reads members and cluster version from the store; the applied index is the store's mark. Errors:
@@ -55,6 +58,9 @@ enum machine_change {
     MACHINE_CHANGE_REMOVE,  /* for good: the id is never used again */
 };
 
+/* What an entry did to a lease. */
+enum machine_lease { MACHINE_LEASE_NONE, MACHINE_LEASE_GRANTED, MACHINE_LEASE_REVOKED };
+
 struct machine_result {
     uint64_t request_id;   /* header.ID of the request; 0: none */
     enum api_error error;  /* the answer to whoever proposed it */
@@ -67,6 +73,8 @@ struct machine_result {
     raft_id changed;   /* member that change is about: its row is in the table (or no longer in it)
                           once machine_end_conf_change() has returned */
     raft_id published; /* member whose name and client URLs this entry made known; 0: none */
+    enum machine_lease lease_change;
+    int64_t lease, lease_ttl_s; /* that was granted or revoked */
 };
 
 /* Applies one RAFT_ENTRY_NORMAL, whatever the fate of its call. The response is put in arena when
@@ -164,6 +172,11 @@ bool machine_is_alarm_active(struct machine *machine, const struct alarm *alarm)
 /* The active alarms, in arena. Errors: ST_TOO_BIG (the arena's cap). */
 CHECKED enum status machine_alarms(struct machine *machine, struct arena *arena,
                                    const struct alarm **out, uint32_t *count_out);
+
+/* The leases, for looking at them and for their time (server/state/lessor.h); until unlock nobody
+ * else changes them, apply waits. Only apply's thread grants, drops and attaches. */
+struct lessor *machine_lock_lessor(struct machine *machine);
+void machine_unlock_lessor(struct machine *machine);
 
 /* ---- entries that a member proposes for itself; payloads are owned by the caller ---- */
 

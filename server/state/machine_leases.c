@@ -7,8 +7,7 @@
 
 #include <inttypes.h>
 #include <stddef.h>
-
-#define LEASE_TTL_MAX_S 9000000000 /* etcd's */
+#include <stdlib.h>
 
 enum { FIELD_RESPONSE_ID = 2, FIELD_RESPONSE_TTL }; /* LeaseGrantResponse */
 enum { FIELD_ID = 1, FIELD_TTL, FIELD_REMAINING };  /* leasepb.Lease */
@@ -20,6 +19,32 @@ static const struct wire_slot lease_slots[] = {
     {WIRE_SLOT_INT64, offsetof(struct lease, remaining_s)},
 };
 
+/* ---- the lock ---- */
+
+struct lessor *machine_lock_lessor(struct machine *machine)
+{
+    lock_acquire(machine->lessor_lock);
+    return machine->lessor;
+}
+
+void machine_unlock_lessor(struct machine *machine)
+{
+    lock_release(machine->lessor_lock);
+}
+
+void machine_swap_lessor(struct machine *machine, struct lessor **other)
+{
+    struct list_node ended;
+    list_init(&ended);
+    struct lessor *before = machine_lock_lessor(machine);
+    if (lessor_is_primary(before))
+        lessor_demote(before, &ended);
+    machine->lessor = *other;
+    machine_unlock_lessor(machine);
+    *other = before;
+    lease_renewals_end(&ended);
+}
+
 /* ---- keys and leases ---- */
 
 /* After each transaction: what it put and deleted. */
@@ -30,8 +55,13 @@ static void note_event(void *context, struct revision revision, bool tombstone, 
     if (lessor_leases_count(machine->lessor) == 0 || machine->attach_status != ST_OK)
         return;
     machine->attach_status = mvcc_record_decode(record, revision, tombstone, &kv);
-    if (machine->attach_status == ST_OK)
-        machine->attach_status = lessor_attach(machine->lessor, tombstone ? 0 : kv.lease, kv.key);
+    if (machine->attach_status != ST_OK)
+        return;
+    lease_id id = tombstone ? 0 : kv.lease;
+    if (id == 0 && !lessor_is_attached(machine->lessor, kv.key))
+        return;
+    machine->attach_status = lessor_attach(machine_lock_lessor(machine), id, kv.key);
+    machine_unlock_lessor(machine);
 }
 
 void machine_watch_leases(struct machine *machine)
@@ -120,32 +150,43 @@ enum status apply_lease_grant(struct application *a, struct slice body)
         a->result->error = API_LEASE_NOT_FOUND;
         return ST_OK;
     }
-    if (lease.ttl_s > LEASE_TTL_MAX_S) {
+    if (lease.ttl_s > LEASE_TTL_S_MAX) {
         a->result->error = API_LEASE_TTL_TOO_LARGE;
         return ST_OK;
     }
     if (lease.ttl_s < machine->lease_ttl_s_min)
         lease.ttl_s = machine->lease_ttl_s_min;
-    st = lessor_grant(machine->lessor, &lease);
+    st = lessor_grant(machine_lock_lessor(machine), &lease);
+    machine_unlock_lessor(machine);
     if (st == ST_EXISTS) {
         a->result->error = API_LEASE_EXISTS;
         return ST_OK;
     }
     if (st == ST_OK)
         st = put_record(machine, &lease);
+    a->result->lease_change = MACHINE_LEASE_GRANTED;
+    a->result->lease = lease.id;
+    a->result->lease_ttl_s = lease.ttl_s;
     wire_put_varint(a->out, FIELD_RESPONSE_ID, (uint64_t)lease.id);
     wire_put_varint(a->out, FIELD_RESPONSE_TTL, (uint64_t)lease.ttl_s);
     finish_at_current(a);
     return st;
 }
 
+static int compare_keys(const void *a, const void *b)
+{
+    return slice_cmp(*(const struct slice *)a, *(const struct slice *)b);
+}
+
 /* In one revision, in order; none when there is none. */
 static enum status delete_keys(struct machine *machine, lease_id id)
 {
-    const struct slice *keys;
+    struct slice *keys;
     uint64_t count;
     int64_t deleted;
     enum status st = lessor_keys(machine->lessor, id, &machine->scratch, &keys, &count);
+    if (st == ST_OK && count > 1)
+        qsort(keys, count, sizeof(keys[0]), compare_keys);
     if (st == ST_OK)
         st = mvcc_write_begin(machine->mvcc);
     if (st != ST_OK)
@@ -180,12 +221,28 @@ enum status apply_lease_revoke(struct application *a, struct slice body)
         st = store_delete(machine->store, BUCKET_LEASE, slice_make(key, sizeof(key)));
     if (st != ST_OK)
         return st;
-    lessor_drop(machine->lessor, lease.id);
+    struct list_node ended;
+    list_init(&ended);
+    lessor_drop(machine_lock_lessor(machine), lease.id, &ended);
+    machine_unlock_lessor(machine);
+    lease_renewals_end(&ended);
+    a->result->lease_change = MACHINE_LEASE_REVOKED;
+    a->result->lease = lease.id;
     finish_at_current(a);
     return ST_OK;
 }
 
-/* What is left of leases as their leader counted it; in memory, as etcd keeps it by default. */
+static enum status checkpoint(struct machine *machine, const struct lease *told)
+{
+    bool found = lessor_checkpoint(machine_lock_lessor(machine), told->id, told->remaining_s);
+    machine_unlock_lessor(machine);
+    if (!found || !machine->persist_checkpoints)
+        return ST_OK;
+    return put_record(machine, lessor_find(machine->lessor, told->id));
+}
+
+/* What is left of leases as their leader counted it; in memory alone, as etcd keeps it by default.
+ */
 enum status apply_lease_checkpoint(struct application *a, struct slice body)
 {
     static const struct wire_slot slots[] = {
@@ -199,7 +256,9 @@ enum status apply_lease_checkpoint(struct application *a, struct slice body)
             st = field.type == WIRE_BYTES ? wire_decode(field.bytes, slots, 2, &lease) : ST_INVALID;
         if (st != ST_OK)
             return st;
-        (void)lessor_checkpoint(a->machine->lessor, lease.id, lease.remaining_s);
+        st = checkpoint(a->machine, &lease);
+        if (st != ST_OK)
+            return st;
     }
     finish_at_current(a);
     return ST_OK;

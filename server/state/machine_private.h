@@ -21,8 +21,10 @@ struct machine {
     struct raft_log_id applied;
     struct arena scratch; /* of one entry; its cap is none that an entry could reach */
     char problem[MACHINE_PROBLEM_BYTES];
-    struct lessor *lessor;
+    struct lock *lessor_lock; /* held for every change of the lessor, and by other threads */
+    struct lessor *lessor;    /* to look at it apply needs no lock: nobody else adds or removes */
     int64_t lease_ttl_s_min;
+    bool persist_checkpoints;
     enum status attach_status; /* why a key could not be attached to its lease; else ST_OK */
     struct auth_token_sink tokens;
     struct lock *lock; /* guards what is below, which readers of any thread look at */
@@ -86,6 +88,8 @@ CHECKED enum status apply_attributes_alone(struct application *application);
 /* Reads the leases, and from the keys which belong to them; the key space has no open transaction.
  */
 CHECKED enum status machine_load_leases(struct machine *machine);
+/* The other one takes the place of the machine's, whose time stops if it ran. */
+void machine_swap_lessor(struct machine *machine, struct lessor **other);
 /* From now on transactions attach and detach keys. */
 void machine_watch_leases(struct machine *machine);
 CHECKED enum status apply_lease_grant(struct application *application, struct slice body);

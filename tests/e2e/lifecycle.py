@@ -20,8 +20,7 @@ BLOCK = 4096
 ROUNDS_OF_EARLY_ENDS = 40 if lib.FULL else 8
 
 UNSERVED = (
-    "Lease/LeaseGrant", "Lease/LeaseRevoke", "Lease/LeaseKeepAlive", "Lease/LeaseTimeToLive",
-    "Lease/LeaseLeases", "Auth/AuthEnable", "Auth/AuthDisable", "Auth/Authenticate", "Auth/UserAdd", "Auth/UserGet", "Auth/UserList",
+    "Auth/AuthEnable", "Auth/AuthDisable", "Auth/Authenticate", "Auth/UserAdd", "Auth/UserGet", "Auth/UserList",
     "Auth/UserDelete", "Auth/UserChangePassword", "Auth/UserGrantRole", "Auth/UserRevokeRole", "Auth/RoleAdd",
     "Auth/RoleGet", "Auth/RoleList", "Auth/RoleDelete", "Auth/RoleGrantPermission", "Auth/RoleRevokePermission")
 UNSERVED_ELSEWHERE = ("v3lockpb.Lock/Lock", "v3lockpb.Lock/Unlock", "v3electionpb.Election/Campaign",
@@ -410,7 +409,7 @@ def try_unserved(t):
         victim.refuses(path, bad_input.grpc_frame(b""), (12,), path, path=path)
     for method in UNSERVED_ELSEWHERE:
         victim.refuses(method, bad_input.grpc_frame(b""), (12,), method, path="/" + method)
-    for words, method in ((("lease", "grant", "10"), "/etcdserverpb.Lease/LeaseGrant"),
+    for words, method in ((("auth", "enable"), "/etcdserverpb.Auth/AuthEnable"),
                           (("user", "list"), "/etcdserverpb.Auth/UserList")):
         code, text = t.etcdctl(victim.server, *words)
         t.checks.check(code != 0 and f"{method} is not served" in text, f"etcdctl {words}: {code} {text}")

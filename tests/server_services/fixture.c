@@ -3,11 +3,14 @@
 #include "base/assert.h"
 #include "base/list.h"
 #include "base/minmax.h"
+#include "server/loops/leases.h"
+#include "server/state/machine.h"
 #include "tests/fakes/backend_mem.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdlib.h>
 
 #include <cmocka.h>
 
@@ -116,6 +119,60 @@ void loops_export_cancel(struct export_request *export)
 {
     exporting->exports_canceled++;
     export->give(export, API_CANCELED, SLICE_EMPTY);
+}
+
+/* ---- leases: the machine's, at the fixture's time ---- */
+
+bool loops_renew_lease(struct loops *loops, struct lease_renewal *renewal)
+{
+    struct lessor *lessor = machine_lock_lessor(loops->harness->machine);
+    bool is_ended = lessor_renew(lessor, renewal, loops->now_ns);
+    machine_unlock_lessor(loops->harness->machine);
+    return is_ended;
+}
+
+bool loops_forget_renewal(struct loops *loops, struct lease_renewal *renewal)
+{
+    struct lessor *lessor = machine_lock_lessor(loops->harness->machine);
+    bool waited = lessor_forget(lessor, renewal);
+    machine_unlock_lessor(loops->harness->machine);
+    return waited;
+}
+
+enum api_error loops_look_at_lease(struct loops *loops, lease_id id, bool with_keys,
+                                   struct arena *arena, struct lease_view *out)
+{
+    struct lessor *lessor = machine_lock_lessor(loops->harness->machine);
+    const struct lease *lease = lessor_find(lessor, id);
+    *out = (struct lease_view){0};
+    enum api_error error = !lessor_is_primary(lessor) ? API_NOT_PRIMARY_LESSOR
+                           : lease == NULL            ? API_LEASE_NOT_FOUND
+                                                      : API_OK;
+    if (error == API_OK) {
+        out->ttl_s = lease->ttl_s;
+        out->remaining_s = lessor_remaining_s(lessor, id, loops->now_ns);
+    }
+    if (error == API_OK && with_keys)
+        error = api_error_of(lessor_keys(lessor, id, arena, &out->keys, &out->keys_count));
+    machine_unlock_lessor(loops->harness->machine);
+    return error;
+}
+
+static void list_lease(void *context, const struct lease *lease)
+{
+    lease_id **next = context;
+    *(*next)++ = lease->id;
+}
+
+enum status loops_list_leases(struct loops *loops, lease_id **out, uint64_t *count_out)
+{
+    struct lessor *lessor = machine_lock_lessor(loops->harness->machine);
+    *count_out = lessor_leases_count(lessor);
+    *out = calloc(*count_out + 1, sizeof(**out));
+    lease_id *next = *out;
+    lessor_each(lessor, list_lease, &next);
+    machine_unlock_lessor(loops->harness->machine);
+    return ST_OK;
 }
 
 uint64_t loops_next_id(struct loops *loops)

@@ -20,6 +20,7 @@ struct loops {
     uint32_t proposals, reads, local_reads, changes, transfers;
     raft_id transferee;
     uint64_t ids, deadline_ns;
+    uint64_t now_ns;           /* of leases */
     struct slice export_bytes; /* what exports give */
     uint32_t export_parts;     /* then it ends with refuse; 0: whole */
     uint32_t exports_canceled, defragments;

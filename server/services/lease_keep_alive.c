@@ -1,0 +1,403 @@
+/* server/services/lease_keep_alive.c - LeaseKeepAlive: a stream of renewals, which may be of many
+ * leases. What came in while the last batch was under way is the next one; a batch costs one look
+ * at whether this member still leads, which it shares with every read of that moment. Renewals are
+ * in memory, none is an entry.
+ *
+ * A stream belongs to whoever holds `busy`: a poller that brings something into an idle one, the
+ * reader that renews, whoever ends the last renewal of a batch, and the poller that hears that an
+ * answer has left. The others only put something into its inbox. Its memory is the call's: what a
+ * message needs is used again. */
+#include "base/list.h"
+#include "server/loops/leases.h"
+#include "server/services/lease_private.h"
+
+enum { FIELD_ID = 2, FIELD_TTL }; /* LeaseKeepAliveResponse */
+
+#define MESSAGE_BYTES_MAX (RESPONSE_HEADER_BYTES_MAX + 2U * (1U + VARINT_BYTES_MAX))
+/* Renewals of one stream that wait for their turn; a client that sends on is not reading. */
+#define RENEWALS_MAX 100000U
+
+/* What comes in from the poller. */
+enum incoming_kind { INCOMING_RENEWAL, INCOMING_END, INCOMING_ERROR, INCOMING_CANCEL };
+
+struct incoming {
+    struct inbox_node node;
+    enum incoming_kind kind;
+    enum api_error error; /* INCOMING_ERROR */
+    struct keep_alive *stream;
+    struct lease_renewal renewal;
+    struct leader_post post;
+    uint8_t question[LEASE_RENEWAL_BYTES_MAX];
+};
+
+/* Where the answer in flight is. */
+enum { SEND_NONE, SEND_CALLING, SEND_WAITING, SEND_OVER };
+
+struct keep_alive {
+    struct rpc_call *call;
+    struct inbox inbox;  /* struct incoming */
+    struct inbox unused; /* struct incoming, given back */
+    atomic_bool busy, canceled;
+    atomic_int sending;
+    struct incoming end, error, cancel; /* each comes once at most */
+    /* The poller's. */
+    struct inbox_node *free_chain;
+    uint32_t made_count;
+    /* Whoever holds busy. */
+    bool ending, gone;
+    enum api_error end_error;
+    struct read_request read;
+    struct response_header header;
+    struct inbox_node *batch, *next; /* struct incoming; the next to be answered */
+    atomic_uint pending;             /* renewals of the batch that are not ended, and one */
+};
+
+static void run(struct keep_alive *stream);
+
+static struct incoming *incoming_of(struct inbox_node *node)
+{
+    return CONTAINER_OF(node, struct incoming, node);
+}
+
+static const struct services *services_of(const struct keep_alive *stream)
+{
+    return stream->call->service;
+}
+
+/* ---- answers ---- */
+
+static bool is_answer(const struct incoming *incoming)
+{
+    return incoming->renewal.error == API_OK || incoming->renewal.error == API_LEASE_NOT_FOUND;
+}
+
+static void end_batch(struct keep_alive *stream)
+{
+    if (stream->batch != NULL)
+        inbox_push_chain(&stream->unused, stream->batch);
+    stream->batch = stream->next = NULL;
+    run(stream);
+}
+
+/* A lease that is not there has a TTL of 0. */
+static size_t encode(const struct keep_alive *stream, const struct incoming *incoming,
+                     uint8_t out[MESSAGE_BYTES_MAX])
+{
+    size_t size = response_header_encode(&stream->header, out);
+    if (incoming->renewal.id != 0) {
+        out[size++] = FIELD_ID << 3 | WIRE_VARINT;
+        size += put_varint(out + size, (uint64_t)incoming->renewal.id);
+    }
+    int64_t ttl_s = incoming->renewal.error == API_OK ? incoming->renewal.ttl_s : 0;
+    if (ttl_s != 0) {
+        out[size++] = FIELD_TTL << 3 | WIRE_VARINT;
+        size += put_varint(out + size, (uint64_t)ttl_s);
+    }
+    return size;
+}
+
+/* Answers the batch, one after another; returns while one is on its way. */
+static void send_rest(struct keep_alive *stream)
+{
+    while (stream->next != NULL && !atomic_load(&stream->canceled)) {
+        struct incoming *incoming = incoming_of(stream->next);
+        stream->next = incoming->node.next;
+        if (!is_answer(incoming)) {
+            stream->end_error = incoming->renewal.error;
+            break;
+        }
+        uint8_t message[MESSAGE_BYTES_MAX];
+        size_t size = encode(stream, incoming, message);
+        atomic_store(&stream->sending, SEND_CALLING);
+        enum status st = rpc_send(stream->call, slice_make(message, size));
+        int calling = SEND_CALLING;
+        if (st == ST_OK && atomic_compare_exchange_strong(&stream->sending, &calling, SEND_WAITING))
+            return; /* on_sent goes on, or on_cancel */
+        atomic_store(&stream->sending, SEND_NONE);
+        if (st != ST_OK) {
+            if (st != ST_CANCELED)
+                stream->end_error = api_error_of(st);
+            break;
+        }
+    }
+    end_batch(stream);
+}
+
+/* The answer in flight has left, or never will. */
+static void send_over(struct keep_alive *stream)
+{
+    int waiting = SEND_WAITING, calling = SEND_CALLING;
+    if (atomic_compare_exchange_strong(&stream->sending, &waiting, SEND_NONE)) {
+        send_rest(stream);
+        return;
+    }
+    /* Whoever sends is not back yet, and goes on himself. */
+    (void)atomic_compare_exchange_strong(&stream->sending, &calling, SEND_OVER);
+}
+
+/* ---- renewals ---- */
+
+static void one_less(struct keep_alive *stream)
+{
+    if (atomic_fetch_sub(&stream->pending, 1) == 1)
+        send_rest(stream);
+}
+
+static bool judge(struct leader_post *post, uint32_t http_status, struct slice body)
+{
+    struct incoming *incoming = CONTAINER_OF(post, struct incoming, post);
+    return lease_renewal_answered(http_status, body, incoming->renewal.id, &incoming->renewal.ttl_s,
+                                  &post->error);
+}
+
+static void posted(struct leader_post *post)
+{
+    struct incoming *incoming = CONTAINER_OF(post, struct incoming, post);
+    incoming->renewal.error = post->error;
+    one_less(incoming->stream);
+}
+
+static void forward(struct incoming *incoming)
+{
+    struct keep_alive *stream = incoming->stream;
+    size_t size = lease_renewal_question(incoming->renewal.id, incoming->question);
+    incoming->post = (struct leader_post){.path = LEASE_RENEWAL_PATH,
+                                          .body = slice_make(incoming->question, size),
+                                          .deadline_ns = stream->read.request.deadline_ns,
+                                          .judge = judge,
+                                          .done = posted};
+    post_to_leader(services_of(stream), &incoming->post);
+}
+
+static void renewed(struct incoming *incoming)
+{
+    if (lease_asks_again(incoming->renewal.error) && !atomic_load(&incoming->stream->canceled))
+        forward(incoming);
+    else
+        one_less(incoming->stream);
+}
+
+static void renewal_done(struct lease_renewal *renewal)
+{
+    renewed(CONTAINER_OF(renewal, struct incoming, renewal));
+}
+
+static void forget(struct incoming *incoming)
+{
+    struct loops *loops = services_of(incoming->stream)->options.loops;
+    if (!loops_forget_renewal(loops, &incoming->renewal))
+        return;
+    incoming->renewal.error = API_CANCELED;
+    one_less(incoming->stream);
+}
+
+/* Each renewal of the batch is ended once; the batch is not before all were begun. */
+static void renew_batch(struct keep_alive *stream, bool here)
+{
+    for (struct inbox_node *node = stream->batch; node != NULL; node = node->next)
+        atomic_fetch_add(&stream->pending, 1);
+    for (struct inbox_node *node = stream->batch; node != NULL; node = node->next) {
+        struct incoming *incoming = incoming_of(node);
+        if (!here)
+            forward(incoming);
+        else if (loops_renew_lease(services_of(stream)->options.loops, &incoming->renewal))
+            renewed(incoming);
+        else if (atomic_load(&stream->canceled))
+            forget(incoming); /* on_cancel may have been too early to see it wait */
+    }
+    one_less(stream);
+}
+
+/* A leader that cannot reach the others says so at once, so that its clients ask another member. */
+static void batch_ready(struct read_request *read, enum api_error error, uint32_t reader)
+{
+    (void)reader;
+    struct keep_alive *stream = CONTAINER_OF(read, struct keep_alive, read);
+    if (error == API_OK || error == API_LEADER_CHANGED) {
+        renew_batch(stream, error == API_OK);
+        return;
+    }
+    stream->end_error = error == API_TIMEOUT ? API_NOT_PRIMARY_LESSOR : error;
+    stream->next = NULL;
+    one_less(stream);
+}
+
+/* What the header says is what was before the renewal. */
+static void begin_batch(struct keep_alive *stream)
+{
+    const struct services *services = services_of(stream);
+    stream->header = header_now(services, current_revision(services));
+    stream->next = stream->batch;
+    atomic_store(&stream->pending, 1);
+    stream->read = (struct read_request){.request = {.deadline_ns = request_deadline_ns(services)},
+                                         .ready = batch_ready};
+    if (leads(services))
+        loops_read(services->options.loops, &stream->read);
+    else
+        renew_batch(stream, /* here= */ false);
+}
+
+/* ---- the stream ---- */
+
+static void take_one(struct keep_alive *stream, struct incoming *incoming,
+                     struct inbox_node ***tail)
+{
+    switch (incoming->kind) {
+    case INCOMING_RENEWAL:
+        incoming->node.next = NULL;
+        **tail = &incoming->node;
+        *tail = &incoming->node.next;
+        break;
+    case INCOMING_END:
+        stream->ending = true;
+        break;
+    case INCOMING_ERROR:
+        stream->end_error = incoming->error;
+        break;
+    case INCOMING_CANCEL:
+        stream->gone = true;
+        break;
+    }
+}
+
+static void take_incoming(struct keep_alive *stream)
+{
+    struct inbox_node **tail = &stream->batch;
+    for (struct inbox_node *node = inbox_take(&stream->inbox), *next; node != NULL; node = next) {
+        next = node->next;
+        take_one(stream, incoming_of(node), &tail);
+    }
+}
+
+/* Goes on with an idle stream, or ends it; then busy stays set, and nobody comes any more. */
+static void run(struct keep_alive *stream)
+{
+    for (;;) {
+        take_incoming(stream);
+        if (stream->gone) {
+            finish_error(stream->call, API_CANCELED);
+            return;
+        }
+        if (stream->end_error != API_OK) {
+            finish_error(stream->call, stream->end_error);
+            return;
+        }
+        if (stream->batch != NULL) {
+            begin_batch(stream);
+            return;
+        }
+        if (stream->ending) {
+            rpc_finish(stream->call, RPC_OK, NULL, SLICE_EMPTY);
+            return;
+        }
+        atomic_store(&stream->busy, false);
+        if (inbox_is_empty(&stream->inbox) || atomic_exchange(&stream->busy, true))
+            return;
+    }
+}
+
+static void bring(struct keep_alive *stream, struct incoming *incoming)
+{
+    inbox_push(&stream->inbox, &incoming->node);
+    if (!atomic_exchange(&stream->busy, true))
+        run(stream);
+}
+
+static struct keep_alive *open_stream(struct rpc_call *call)
+{
+    struct keep_alive *stream = ARENA_NEW(call->arena, struct keep_alive);
+    if (stream == NULL)
+        return NULL;
+    stream->call = call;
+    inbox_init(&stream->inbox, NULL, NULL);
+    inbox_init(&stream->unused, NULL, NULL);
+    stream->end.kind = INCOMING_END;
+    stream->error.kind = INCOMING_ERROR;
+    stream->cancel.kind = INCOMING_CANCEL;
+    call->state = stream;
+    return stream;
+}
+
+static struct incoming *new_incoming(struct keep_alive *stream)
+{
+    if (stream->free_chain == NULL)
+        stream->free_chain = inbox_take(&stream->unused);
+    if (stream->free_chain != NULL) {
+        struct incoming *incoming = incoming_of(stream->free_chain);
+        stream->free_chain = incoming->node.next;
+        return incoming;
+    }
+    if (stream->made_count == RENEWALS_MAX)
+        return NULL;
+    stream->made_count++;
+    return ARENA_NEW(stream->call->arena, struct incoming);
+}
+
+static void break_off(struct keep_alive *stream, enum api_error error)
+{
+    if (stream->error.error != API_OK)
+        return;
+    stream->error.error = error;
+    bring(stream, &stream->error);
+}
+
+static void bring_renewal(struct keep_alive *stream, struct slice message)
+{
+    static const struct wire_slot slots[] = {{WIRE_SLOT_INT64, 0}};
+    lease_id id = 0;
+    if (wire_decode(message, slots, METHODS_OF(slots), &id) != ST_OK) {
+        break_off(stream, API_UNDECODABLE);
+        return;
+    }
+    struct incoming *incoming = new_incoming(stream);
+    if (incoming == NULL) {
+        break_off(stream, API_TOO_MANY_REQUESTS);
+        return;
+    }
+    incoming->kind = INCOMING_RENEWAL;
+    incoming->stream = stream;
+    incoming->renewal = (struct lease_renewal){.id = id, .done = renewal_done};
+    bring(stream, incoming);
+}
+
+void on_keep_alive_message(struct rpc_call *call, struct slice message)
+{
+    struct keep_alive *stream = call->state != NULL ? call->state : open_stream(call);
+    if (stream == NULL)
+        finish_error(call, API_NO_MEMORY);
+    else if (message.data == NULL)
+        bring(stream, &stream->end);
+    else
+        bring_renewal(stream, message);
+}
+
+void on_keep_alive_sent(struct rpc_call *call)
+{
+    send_over(call->state);
+}
+
+/* Renewals that wait for the end of their lease may do so for long. */
+static void forget_batch(struct keep_alive *stream)
+{
+    unsigned pending = atomic_load(&stream->pending);
+    while (pending > 0 && !atomic_compare_exchange_weak(&stream->pending, &pending, pending + 1))
+        continue;
+    if (pending == 0)
+        return;
+    for (struct inbox_node *node = stream->batch; node != NULL; node = node->next)
+        forget(incoming_of(node));
+    one_less(stream);
+}
+
+void on_keep_alive_cancel(struct rpc_call *call)
+{
+    struct keep_alive *stream = call->state;
+    if (stream == NULL) { /* it never said anything */
+        finish_error(call, API_CANCELED);
+        return;
+    }
+    atomic_store(&stream->canceled, true);
+    forget_batch(stream);
+    send_over(stream);
+    bring(stream, &stream->cancel);
+}
