@@ -41,7 +41,7 @@ struct watched {
 
 struct listener {
     struct watched watched; /* must be first, here and below */
-    bool http1_only;
+    enum acceptor_protocol protocol;
 };
 
 /* A connection that has not shown its protocol yet. */
@@ -155,8 +155,8 @@ static void begin(struct acceptor *acceptor, const struct listener *listener, in
     acceptor->peeking_count++;
     struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET,
                                 .data.ptr = &connection->watched};
-    if (listener->http1_only)
-        hand_over(acceptor, connection, false);
+    if (listener->protocol != ACCEPT_BOTH)
+        hand_over(acceptor, connection, listener->protocol == ACCEPT_HTTP2);
     else if (epoll_ctl(acceptor->epoll, EPOLL_CTL_ADD, fd, &event) != 0)
         drop(acceptor, connection);
 }
@@ -292,13 +292,13 @@ enum status acceptor_start(const struct acceptor_options *options, struct accept
     return ST_OK;
 }
 
-enum status acceptor_add(struct acceptor *acceptor, int fd, bool http1_only)
+enum status acceptor_add(struct acceptor *acceptor, int fd, enum acceptor_protocol protocol)
 {
     enum status st = ST_TOO_BIG;
     if (acceptor->listeners_count < RPC_LISTENERS_MAX) {
         struct listener *listener = &acceptor->listeners[acceptor->listeners_count];
         listener->watched = (struct watched){.kind = WATCHED_LISTENER, .fd = fd};
-        listener->http1_only = http1_only;
+        listener->protocol = protocol;
         struct epoll_event event = {.events = EPOLLIN, .data.ptr = &listener->watched};
         st = epoll_ctl(acceptor->epoll, EPOLL_CTL_ADD, fd, &event) == 0 ? ST_OK : ST_IO;
     }

@@ -25,9 +25,12 @@ struct acceptor_options {
 
 /* Starts the thread; it accepts nothing before a listener is added. Errors: ST_NO_MEMORY, ST_IO. */
 CHECKED enum status acceptor_start(const struct acceptor_options *options, struct acceptor **out);
-/* Takes a listening socket. http1_only: every connection goes to on_http1 without a look. Any one
- * thread. Errors: ST_TOO_BIG (RPC_LISTENERS_MAX), ST_IO; the socket is then closed. */
-CHECKED enum status acceptor_add(struct acceptor *acceptor, int listener, bool http1_only);
+/* What the connections of a listener speak: either, to be told by a look, or one protocol. */
+enum acceptor_protocol { ACCEPT_BOTH, ACCEPT_HTTP1, ACCEPT_HTTP2 };
+/* Takes a listening socket. Any one thread. Errors: ST_TOO_BIG (RPC_LISTENERS_MAX), ST_IO; the
+ * socket is then closed. */
+CHECKED enum status acceptor_add(struct acceptor *acceptor, int listener,
+                                 enum acceptor_protocol protocol);
 /* Closes the listeners and the connections not handed over yet, and ends. NULL is fine. */
 void acceptor_stop(struct acceptor *acceptor);
 #endif

@@ -311,7 +311,7 @@ int fixture_setup(void **state)
     int fd;
     ASSERT(listener_open("127.0.0.1", 0, &fd, text, sizeof(text)) == ST_OK);
     fixture.port = listener_port(fd);
-    ASSERT(acceptor_add(fixture.acceptor, fd, false) == ST_OK);
+    ASSERT(acceptor_add(fixture.acceptor, fd, ACCEPT_BOTH) == ST_OK);
     return 0;
 }
 

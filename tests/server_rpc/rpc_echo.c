@@ -110,7 +110,7 @@ int main(int argc, char **argv)
     ASSERT(st == ST_OK);
     printf("%u\n", listener_port(fd));
     fflush(stdout);
-    st = acceptor_add(acceptor, fd, false);
+    st = acceptor_add(acceptor, fd, ACCEPT_BOTH);
     ASSERT(st == ST_OK);
     while (getchar() != EOF)
         ;

@@ -348,7 +348,7 @@ static struct acceptor *start_acceptor(struct acceptor_options options, atomic_u
     int listener;
     assert_int_equal(listener_open("127.0.0.1", 0, &listener, text, sizeof(text)), ST_OK);
     fixture.port = listener_port(listener);
-    assert_int_equal(acceptor_add(acceptor, listener, false), ST_OK);
+    assert_int_equal(acceptor_add(acceptor, listener, ACCEPT_BOTH), ST_OK);
     return acceptor;
 }
 
