@@ -40,6 +40,8 @@ struct config {
     const char *wal_dir;  /* "": below data_dir */
     struct config_urls listen_client_urls;
     struct config_urls advertise_client_urls;
+    struct config_urls listen_client_http_urls; /* none: the client URLs speak HTTP/1.1, too */
+    struct config_urls listen_metrics_urls;
     struct config_urls listen_peer_urls;
     struct config_urls advertise_peer_urls; /* --initial-advertise-peer-urls */
     const char *initial_cluster;
@@ -58,7 +60,9 @@ struct config {
     uint64_t max_request_bytes;
     uint64_t max_concurrent_streams;
     int64_t grpc_keepalive_min_ns, grpc_keepalive_interval_ns, grpc_keepalive_timeout_ns;
-    const char *metrics; /* "basic", "extensive" */
+    bool enable_gateway;
+    const char *cors, *host_whitelist; /* comma-separated; "*" among them: any */
+    const char *metrics;               /* "basic", "extensive" */
     enum log_level log_level;
     struct config_texts log_outputs; /* as log_open() takes them */
     const char *backend;             /* "": what is there, LMDB when new; "lmdb", "sqlite" */

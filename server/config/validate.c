@@ -68,11 +68,19 @@ static const char *check_urls(struct config *config)
     if (why == NULL)
         why = config_urls_check_bind(&config->arena, &config->listen_client_urls);
     if (why == NULL)
+        why = config_urls_check_bind(&config->arena, &config->listen_client_http_urls);
+    if (why == NULL)
+        why = config_urls_check_bind(&config->arena, &config->listen_metrics_urls);
+    if (why == NULL)
         why = check_advertised(config, "initial-advertise-peer-urls", &config->advertise_peer_urls);
     if (why == NULL)
         why = check_advertised(config, "advertise-client-urls", &config->advertise_client_urls);
     if (why == NULL)
         why = check_scheme(config, "listen-client-urls", &config->listen_client_urls);
+    if (why == NULL)
+        why = check_scheme(config, "listen-client-http-urls", &config->listen_client_http_urls);
+    if (why == NULL)
+        why = check_scheme(config, "listen-metrics-urls", &config->listen_metrics_urls);
     if (why == NULL)
         why = check_scheme(config, "listen-peer-urls", &config->listen_peer_urls);
     return why;

@@ -104,6 +104,12 @@ enum status http_answer_metrics(struct http_answer *out)
     return metrics_render(&out->body);
 }
 
+enum status http_answer_vars(const struct http_handlers *handlers, struct http_answer *out)
+{
+    begin(out, 200, "application/json; charset=utf-8");
+    return handlers->vars(handlers->context, &out->body);
+}
+
 enum status http_checks_parse(const char *path, const struct http_query *query,
                               struct http_checks *out)
 {

@@ -31,6 +31,7 @@ CHECKED enum status http_answer_health(const struct http_handlers *handlers,
 CHECKED enum status http_answer_version(const struct http_options *options,
                                         struct http_answer *out);
 CHECKED enum status http_answer_metrics(struct http_answer *out);
+CHECKED enum status http_answer_vars(const struct http_handlers *handlers, struct http_answer *out);
 CHECKED enum status http_answer_plain(unsigned code, const char *text, struct http_answer *out);
 
 /* A set of checks, asked for by a path under /livez or /readyz. */

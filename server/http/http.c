@@ -1,118 +1,62 @@
-#include "server/http/http.h"
+#include "server/http/http_private.h"
 
-#include "base/list.h"
-#include "server/http/answer.h"
-
-#include <microhttpd.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
-#include <string.h>
+#include <time.h>
 #include <unistd.h>
 
-#define CONNECTIONS_MAX 1024U            /* monitors and people, not clients */
 #define CONNECTION_TIMEOUT_S 120U        /* idle ones; above a Prometheus' usual pause */
 #define CONNECTION_BYTES_MAX (32U << 10) /* request line and headers */
 
-struct http_server {
-    struct http_options options;
-    struct MHD_Daemon *daemon;
-    pthread_mutex_t mutex;    /* guards the list; taken before a check's */
-    struct list_node pending; /* checks that requests wait for */
-    bool stopping;
-};
-
-/* A linearizable read that a suspended connection waits for. Counted: one reference is the
- * request's, one the handler's, since either may end first. */
+/* A linearizable read that a suspended connection waits for. */
 struct http_check {
-    struct list_node node;
-    atomic_uint refs;
-    pthread_mutex_t mutex;             /* guards what follows */
-    struct MHD_Connection *connection; /* NULL: not suspended any more */
-    bool done;
+    struct exchange *exchange; /* counted */
+    atomic_uint refs;          /* the exchange's and the handler's */
+    bool done;                 /* under the exchange's mutex, with the next */
     const char *error;
-};
-
-static const char server_stopped[] = "etcdserver: server stopped";
-
-/* One request, from its first line to its end. */
-struct request {
-    struct http_checks checks;
-    struct http_check *check;
 };
 
 static void check_unref(struct http_check *check)
 {
-    if (atomic_fetch_sub(&check->refs, 1) != 1)
+    if (check == NULL || atomic_fetch_sub(&check->refs, 1) != 1)
         return;
-    pthread_mutex_destroy(&check->mutex);
+    exchange_unref(check->exchange);
     free(check);
-}
-
-static void finish_check(struct http_check *check, const char *error)
-{
-    pthread_mutex_lock(&check->mutex);
-    if (!check->done) {
-        check->error = error;
-        check->done = true;
-    }
-    if (check->connection != NULL)
-        MHD_resume_connection(check->connection);
-    check->connection = NULL;
-    pthread_mutex_unlock(&check->mutex);
 }
 
 void http_check_done(struct http_check *check, const char *error)
 {
-    finish_check(check, error);
+    pthread_mutex_lock(&check->exchange->mutex);
+    check->error = error;
+    check->done = true;
+    pthread_mutex_unlock(&check->exchange->mutex);
+    exchange_wake(check->exchange);
     check_unref(check);
 }
 
-/* Suspends the connection until the check is done. False: the server stops, and the handler must
- * not be asked any more. */
-static bool wait_for_check(struct http_server *server, struct http_check *check,
-                           struct MHD_Connection *connection)
-{
-    check->connection = connection;
-    MHD_suspend_connection(connection);
-    pthread_mutex_lock(&server->mutex);
-    list_push_back(&server->pending, &check->node);
-    bool stopping = server->stopping;
-    pthread_mutex_unlock(&server->mutex);
-    if (stopping)
-        http_check_done(check, server_stopped);
-    return !stopping;
-}
-
-static struct http_check *check_new(void)
+static struct http_check *check_new(struct exchange *exchange)
 {
     struct http_check *check = calloc(1, sizeof(*check));
     if (check == NULL)
         return NULL;
     atomic_init(&check->refs, 2);
-    pthread_mutex_init(&check->mutex, NULL);
+    check->exchange = exchange;
+    exchange_ref(exchange);
     return check;
 }
 
-static void request_end(struct http_server *server, struct request *request)
+static bool check_is_done(struct http_check *check, const char **error_out)
 {
-    if (request->check != NULL) {
-        pthread_mutex_lock(&server->mutex);
-        list_remove(&request->check->node);
-        pthread_mutex_unlock(&server->mutex);
-        check_unref(request->check);
-    }
-    free(request);
+    pthread_mutex_lock(&check->exchange->mutex);
+    *error_out = check->error;
+    bool done = check->done;
+    pthread_mutex_unlock(&check->exchange->mutex);
+    return done;
 }
 
-static void add_headers(struct MHD_Response *response, const struct http_answer *answer)
+static void add_headers(const struct http_server *server, struct MHD_Connection *connection,
+                        struct MHD_Response *response, const struct http_answer *answer)
 {
-    /* Any web page may ask: etcd's default of --cors. */
-    MHD_add_response_header(response, "Access-Control-Allow-Headers",
-                            "accept, content-type, authorization");
-    MHD_add_response_header(response, "Access-Control-Allow-Methods",
-                            "POST, GET, OPTIONS, PUT, DELETE");
-    MHD_add_response_header(response, "Access-Control-Allow-Origin", "*");
+    add_cors_headers(server, connection, response);
     if (answer->content_type != NULL)
         MHD_add_response_header(response, "Content-Type", answer->content_type);
     if (answer->nosniff)
@@ -121,9 +65,8 @@ static void add_headers(struct MHD_Response *response, const struct http_answer 
         MHD_add_response_header(response, "Allow", "GET");
 }
 
-/* Takes the answer's body. MHD_NO makes MHD close the connection. */
-static enum MHD_Result send_answer(struct MHD_Connection *connection, enum status st,
-                                   struct http_answer *answer)
+enum MHD_Result send_answer(struct http_server *server, struct MHD_Connection *connection,
+                            enum status st, struct http_answer *answer)
 {
     struct MHD_Response *response = NULL;
     if (st == ST_OK)
@@ -132,7 +75,7 @@ static enum MHD_Result send_answer(struct MHD_Connection *connection, enum statu
     buf_deinit(&answer->body);
     if (response == NULL)
         return MHD_NO;
-    add_headers(response, answer);
+    add_headers(server, connection, response, answer);
     enum MHD_Result result = MHD_queue_response(connection, answer->code, response);
     MHD_destroy_response(response);
     return result;
@@ -146,30 +89,41 @@ static enum MHD_Result read_argument(void *context, enum MHD_ValueKind kind, con
     return MHD_YES;
 }
 
-static enum MHD_Result answer_checks(struct http_server *server, struct MHD_Connection *connection,
-                                     const char *url, const struct http_query *query,
-                                     struct request *request)
+/* Until the linearizable read is done, or nobody waits for it any more. */
+static enum MHD_Result await_check(struct exchange *exchange, struct MHD_Connection *connection)
 {
+    const char **error = &exchange->checks.errors[CHECK_LINEARIZABLE_READ];
+    while (!check_is_done(exchange->check, error)) {
+        if (exchange_is_over(exchange))
+            return MHD_NO;
+        if (exchange_wait(exchange, connection))
+            return MHD_YES;
+    }
+    struct http_answer answer = {0};
+    return send_answer(exchange->server, connection, http_checks_answer(&exchange->checks, &answer),
+                       &answer);
+}
+
+static enum MHD_Result answer_checks(struct exchange *exchange, struct MHD_Connection *connection,
+                                     const char *url, const struct http_query *query)
+{
+    struct http_server *server = exchange->server;
     const struct http_handlers *handlers = &server->options.handlers;
     struct http_answer answer = {0};
-    if (request->check != NULL) { /* resumed */
-        pthread_mutex_lock(&request->check->mutex);
-        request->checks.errors[CHECK_LINEARIZABLE_READ] = request->check->error;
-        pthread_mutex_unlock(&request->check->mutex);
-        return send_answer(connection, http_checks_answer(&request->checks, &answer), &answer);
-    }
-    if (http_checks_parse(url, query, &request->checks) != ST_OK)
-        return send_answer(connection, http_answer_plain(404, "404 page not found", &answer),
+    if (exchange->check != NULL) /* resumed */
+        return await_check(exchange, connection);
+    if (http_checks_parse(url, query, &exchange->checks) != ST_OK)
+        return send_answer(server, connection,
+                           http_answer_plain(404, "404 page not found", &answer), &answer);
+    http_checks_run(handlers, &exchange->checks);
+    if ((exchange->checks.wanted & (1U << CHECK_LINEARIZABLE_READ)) == 0)
+        return send_answer(server, connection, http_checks_answer(&exchange->checks, &answer),
                            &answer);
-    http_checks_run(handlers, &request->checks);
-    if ((request->checks.wanted & (1U << CHECK_LINEARIZABLE_READ)) == 0)
-        return send_answer(connection, http_checks_answer(&request->checks, &answer), &answer);
-    request->check = check_new();
-    if (request->check == NULL)
+    exchange->check = check_new(exchange);
+    if (exchange->check == NULL)
         return MHD_NO;
-    if (wait_for_check(server, request->check, connection))
-        handlers->linearizable_read(handlers->context, request->check);
-    return MHD_YES;
+    handlers->linearizable_read(handlers->context, exchange->check);
+    return await_check(exchange, connection);
 }
 
 static bool is_path_or_below(const char *url, const char *path)
@@ -178,66 +132,120 @@ static bool is_path_or_below(const char *url, const char *path)
     return strncmp(url, path, len) == 0 && (url[len] == '\0' || url[len] == '/');
 }
 
-static enum MHD_Result answer_request(struct http_server *server, struct MHD_Connection *connection,
-                                      const char *url, const char *method, struct request *request)
+static bool is_checks_path(const char *url)
 {
+    return is_path_or_below(url, "/livez") || is_path_or_below(url, "/readyz");
+}
+
+static bool is_page(const struct http_server *server, const char *url, const char *path)
+{
+    return !server->options.only_metrics && strcmp(url, path) == 0;
+}
+
+static bool has_vars(const struct http_server *server, const char *url)
+{
+    return server->options.handlers.vars != NULL && is_page(server, url, "/debug/vars");
+}
+
+static enum status fill_answer(struct http_server *server, struct MHD_Connection *connection,
+                               const char *url, struct http_answer *answer)
+{
+    struct http_query query = {0};
+    MHD_get_connection_values(connection, MHD_GET_ARGUMENT_KIND, read_argument, &query);
+    if (strcmp(url, "/health") == 0)
+        return http_answer_health(&server->options.handlers, &query, answer);
+    if (strcmp(url, "/metrics") == 0)
+        return http_answer_metrics(answer);
+    if (is_page(server, url, "/version"))
+        return http_answer_version(&server->options, answer);
+    if (has_vars(server, url))
+        return http_answer_vars(&server->options.handlers, answer);
+    return http_answer_plain(404, "404 page not found", answer);
+}
+
+static enum MHD_Result answer_request(struct exchange *exchange, struct MHD_Connection *connection,
+                                      const char *url, const char *method)
+{
+    struct http_server *server = exchange->server;
     struct http_answer answer = {.code = 200};
-    bool is_checks = is_path_or_below(url, "/livez") || is_path_or_below(url, "/readyz");
-    bool is_get_only = is_checks || strcmp(url, "/health") == 0 || strcmp(url, "/version") == 0;
-    if (strcmp(method, MHD_HTTP_METHOD_OPTIONS) == 0)
-        return send_answer(connection, ST_OK, &answer);
+    bool is_get_only = is_checks_path(url) || strcmp(url, "/health") == 0 ||
+                       is_page(server, url, "/version") || has_vars(server, url);
+    if (!is_known_host(server, connection))
+        return refuse_host(server, connection);
+    if (strcmp(method, MHD_HTTP_METHOD_OPTIONS) == 0 && !server->options.only_metrics)
+        return send_answer(server, connection, ST_OK, &answer);
+    if (is_gateway_path(server, url))
+        return rest_answer(exchange, connection, url, method);
     if (is_get_only && strcmp(method, MHD_HTTP_METHOD_GET) != 0) {
         enum status st = http_answer_plain(405, "Method Not Allowed", &answer);
         answer.allow_get = true;
-        return send_answer(connection, st, &answer);
+        return send_answer(server, connection, st, &answer);
     }
-    struct http_query query = {0};
-    MHD_get_connection_values(connection, MHD_GET_ARGUMENT_KIND, read_argument, &query);
-    if (is_checks)
-        return answer_checks(server, connection, url, &query, request);
-    enum status st;
-    if (strcmp(url, "/health") == 0)
-        st = http_answer_health(&server->options.handlers, &query, &answer);
-    else if (strcmp(url, "/version") == 0)
-        st = http_answer_version(&server->options, &answer);
-    else if (strcmp(url, "/metrics") == 0)
-        st = http_answer_metrics(&answer);
-    else
-        st = http_answer_plain(404, "404 page not found", &answer);
-    return send_answer(connection, st, &answer);
+    if (is_checks_path(url)) {
+        struct http_query query = {0};
+        MHD_get_connection_values(connection, MHD_GET_ARGUMENT_KIND, read_argument, &query);
+        return answer_checks(exchange, connection, url, &query);
+    }
+    return send_answer(server, connection, fill_answer(server, connection, url, &answer), &answer);
 }
 
-/* MHD calls once for the head, once for each piece of a body, which nothing here reads, and once at
- * the end; a resumed connection again. */
+static enum MHD_Result begin_request(struct http_server *server, struct MHD_Connection *connection,
+                                     const char *url, const char *method, void **state)
+{
+    struct exchange *exchange = exchange_new(server);
+    *state = exchange;
+    if (exchange == NULL)
+        return MHD_NO;
+    if (is_gateway_path(server, url) && is_known_host(server, connection))
+        rest_begin(exchange, connection, url, method);
+    return MHD_YES;
+}
+
+/* MHD calls once for the head, once for each piece of a body, and once at the end; a resumed
+ * connection again. */
 static enum MHD_Result on_request(void *context, struct MHD_Connection *connection, const char *url,
                                   const char *method, const char *version, const char *upload,
                                   size_t *upload_size, void **state)
 {
-    (void)version, (void)upload;
-    if (*state == NULL) {
-        *state = calloc(1, sizeof(struct request));
-        return *state == NULL ? MHD_NO : MHD_YES;
-    }
+    (void)version;
+    struct exchange *exchange = *state;
+    if (exchange == NULL)
+        return begin_request(context, connection, url, method, state);
     if (*upload_size != 0) {
+        if (exchange->call != NULL)
+            gateway_call_body(exchange->call, slice_make(upload, *upload_size));
         *upload_size = 0;
         return MHD_YES;
     }
-    return answer_request(context, connection, url, method, *state);
+    return answer_request(exchange, connection, url, method);
 }
 
 static void on_completed(void *context, struct MHD_Connection *connection, void **state,
                          enum MHD_RequestTerminationCode code)
 {
-    (void)connection, (void)code;
-    if (*state != NULL)
-        request_end(context, *state);
+    (void)context, (void)connection, (void)code;
+    struct exchange *exchange = *state;
     *state = NULL;
+    if (exchange == NULL)
+        return;
+    check_unref(exchange->check);
+    exchange_end(exchange);
 }
 
 /* What clients do wrong is their business. */
 static void drop_log(void *context, const char *format, va_list args)
 {
     (void)context, (void)format, (void)args;
+}
+
+static void init_sync(struct http_server *server)
+{
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&server->changed, &attributes);
+    pthread_condattr_destroy(&attributes);
+    pthread_mutex_init(&server->mutex, NULL);
 }
 
 enum status http_server_start(const struct http_options *options, struct http_server **out)
@@ -247,19 +255,24 @@ enum status http_server_start(const struct http_options *options, struct http_se
     if (server == NULL)
         return ST_NO_MEMORY;
     server->options = *options;
-    pthread_mutex_init(&server->mutex, NULL);
-    list_init(&server->pending);
+    server->epoll_fd = server->wake_fd = -1;
+    init_sync(server);
+    list_init(&server->exchanges);
+    list_init(&server->orphans);
+    enum status st = keeper_start(server);
     /* poll, not epoll: MHD's epoll misses an end of file that came together with data. */
-    server->daemon = MHD_start_daemon(
-        MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL | MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ITC |
-            MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG,
-        /* port= */ 0, NULL, NULL, on_request, server, MHD_OPTION_EXTERNAL_LOGGER, drop_log, NULL,
-        MHD_OPTION_NOTIFY_COMPLETED, on_completed, server, MHD_OPTION_CONNECTION_LIMIT,
-        CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, CONNECTION_TIMEOUT_S,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_BYTES_MAX, MHD_OPTION_END);
+    if (st == ST_OK)
+        server->daemon = MHD_start_daemon(
+            MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL | MHD_USE_NO_LISTEN_SOCKET |
+                MHD_USE_ITC | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG,
+            /* port= */ 0, NULL, NULL, on_request, server, MHD_OPTION_EXTERNAL_LOGGER, drop_log,
+            NULL, MHD_OPTION_NOTIFY_COMPLETED, on_completed, server, MHD_OPTION_CONNECTION_LIMIT,
+            CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, CONNECTION_TIMEOUT_S,
+            MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_BYTES_MAX, MHD_OPTION_END);
     if (server->daemon == NULL) {
-        http_server_stop(server);
-        return ST_NO_MEMORY;
+        (void)!http_server_stop(server, 0, 0);
+        http_server_free(server);
+        return st == ST_OK ? ST_NO_MEMORY : st;
     }
     *out = server;
     return ST_OK;
@@ -272,17 +285,43 @@ void http_server_add_connection(struct http_server *server, int fd, const struct
     (void)MHD_add_connection(server->daemon, fd, address, address_size);
 }
 
-void http_server_stop(struct http_server *server)
+/* Until *count is 0, at most so long. The mutex is held. */
+static void wait_for_none(struct http_server *server, const uint32_t *count, uint32_t ms)
+{
+    uint64_t end_ns = http_now_ns() + ms * NS_PER_MS;
+    struct timespec end = {.tv_sec = (time_t)(end_ns / NS_PER_S),
+                           .tv_nsec = (long)(end_ns % NS_PER_S)};
+    while (*count > 0 && pthread_cond_timedwait(&server->changed, &server->mutex, &end) == 0)
+        ;
+}
+
+enum status http_server_stop(struct http_server *server, uint32_t grace_ms, uint32_t cancel_ms)
 {
     if (server == NULL)
-        return;
+        return ST_OK;
     /* MHD does not stop while connections are suspended. */
     pthread_mutex_lock(&server->mutex);
-    LIST_FOREACH(node, &server->pending)
-    finish_check(CONTAINER_OF(node, struct http_check, node), "etcdserver: server stopped");
+    wait_for_none(server, &server->unary_count, grace_ms);
+    server->stopping = true;
+    LIST_FOREACH(node, &server->exchanges)
+    exchange_wake(CONTAINER_OF(node, struct exchange, node));
     pthread_mutex_unlock(&server->mutex);
     if (server->daemon != NULL)
         MHD_stop_daemon(server->daemon);
+    server->daemon = NULL;
+    pthread_mutex_lock(&server->mutex);
+    wait_for_none(server, &server->calls_count, cancel_ms);
+    bool is_idle = server->calls_count == 0;
+    pthread_mutex_unlock(&server->mutex);
+    keeper_stop(server);
+    return is_idle ? ST_OK : ST_BUSY;
+}
+
+void http_server_free(struct http_server *server)
+{
+    if (server == NULL)
+        return;
+    pthread_cond_destroy(&server->changed);
     pthread_mutex_destroy(&server->mutex);
     free(server);
 }

@@ -1,15 +1,15 @@
 #include "server/run/front.h"
 
 #include "server/config/config.h"
+#include "server/gateway/gateway.h"
 #include "server/http/http.h"
-#include "server/loops/loops.h"
 #include "server/rpc/acceptor.h"
 #include "server/rpc/grpc_server.h"
 #include "server/run/clock.h"
-#include "server/run/log.h"
 #include "server/run/gauges.h"
+#include "server/run/log.h"
+#include "server/run/pages.h"
 #include "server/services/services.h"
-#include "server/state/machine.h"
 
 #include <unistd.h>
 
@@ -18,10 +18,11 @@
 
 struct front {
     struct member *member;
-    struct http_server *http;
+    struct gateway *gateway;
+    struct http_server *http, *metrics_http;
+    struct pages pages, metrics_pages;
     struct rpc_server *rpc;
-    struct acceptor *acceptor;
-    uint64_t request_timeout_ns;
+    struct acceptor *acceptor, *metrics_acceptor;
 };
 
 static void on_http2(void *context, int fd, const char *peer)
@@ -38,102 +39,53 @@ static void on_http1(void *context, int fd, const char *peer, const struct socka
     http_server_add_connection(front->http, fd, address, address_size);
 }
 
-/* ---- what the HTTP endpoints ask ---- */
-
-static uint32_t active_alarms(void *context)
+static void on_metrics(void *context, int fd, const char *peer, const struct sockaddr *address,
+                       socklen_t address_size)
 {
+    (void)peer;
     struct front *front = context;
-    struct machine *machine = member_machine(front->member);
-    uint32_t alarms = 0;
-    if (machine_has_alarm(machine, ALARM_NOSPACE))
-        alarms |= HTTP_ALARM_NOSPACE;
-    if (machine_has_alarm(machine, ALARM_CORRUPT))
-        alarms |= HTTP_ALARM_CORRUPT;
-    return alarms;
+    http_server_add_connection(front->metrics_http, fd, address, address_size);
 }
 
-static bool is_quarantined(void *context)
-{
-    struct front *front = context;
-    struct loops_status status;
-    loops_get_status(member_loops(front->member), &status);
-    return status.is_quarantined;
-}
+/* ---- HTTP ---- */
 
-static bool has_leader(void *context)
-{
-    struct front *front = context;
-    struct loops_status status;
-    loops_get_status(member_loops(front->member), &status);
-    return status.leader != 0;
-}
-
-static enum status ignore_record(void *context, struct slice record)
+static void log_foreign_host(void *context, const char *host)
 {
     (void)context;
-    (void)record;
-    return ST_OK;
+    log_warn("rejected HTTP request to prevent DNS rebinding attacks", LOG_STR("host", host));
 }
 
-static const char *serializable_read(void *context)
+static enum status open_gateway(struct front *front, const struct front_options *options)
 {
-    struct front *front = context;
-    struct mvcc_query query = {.range = {.key = SLICE("health")}};
-    struct mvcc_result result;
-    enum status st = mvcc_read(member_mvcc(front->member), member_http_slot(front->member), &query,
-                               ignore_record, NULL, &result);
-    return st == ST_OK ? NULL : status_str(st);
+    struct gateway_options gateway = {
+        .clock = clock_real(),
+        .poller = front->pages.slot,
+        .request_bytes_max = options->request_bytes_max + REQUEST_OVERHEAD_BYTES,
+    };
+    if (!options->gateway)
+        return ST_OK;
+    gateway.services = services_table(member_services(front->member), &gateway.services_count);
+    return gateway_new(&gateway, &front->gateway);
 }
 
-/* A linearizable read on behalf of /readyz; lives from the question to its answer. */
-struct readiness {
-    struct read_request read;
-    struct http_check *check;
-};
-
-static void readiness_answer(struct read_request *read, enum api_error error, uint32_t reader)
+static enum status open_http(struct front *front, const struct front_options *options)
 {
-    (void)reader;
-    struct readiness *readiness = CONTAINER_OF(read, struct readiness, read);
-    http_check_done(readiness->check, error == API_OK ? NULL : api_error_text(error));
-    free(readiness);
-}
-
-static void linearizable_read(void *context, struct http_check *check)
-{
-    struct front *front = context;
-    struct readiness *readiness = calloc(1, sizeof(*readiness));
-    if (readiness == NULL) {
-        http_check_done(check, status_str(ST_NO_MEMORY));
-        return;
-    }
-    readiness->check = check;
-    readiness->read.request.deadline_ns =
-        clock_monotonic_ns(clock_real()) + front->request_timeout_ns;
-    readiness->read.ready = readiness_answer;
-    loops_read(member_loops(front->member), &readiness->read);
-}
-
-static bool cluster_version(void *context, char *out, size_t size)
-{
-    struct front *front = context;
-    char version[VERSION_TEXT_BYTES];
-    machine_cluster_version(member_machine(front->member), version);
-    snprintf(out, size, "%s", version);
-    return version[0] != '\0';
-}
-
-static enum status open_http(struct front *front)
-{
-    struct http_options http = {.handlers = {.context = front,
-                                             .alarms = active_alarms,
-                                             .is_quarantined = is_quarantined,
-                                             .has_leader = has_leader,
-                                             .serializable_read = serializable_read,
-                                             .linearizable_read = linearizable_read,
-                                             .cluster_version = cluster_version},
-                                .api_version = CONFIG_API_VERSION};
-    return http_server_start(&http, &front->http);
+    enum status st = open_gateway(front, options);
+    if (st != ST_OK)
+        return st;
+    struct http_options http = {.api_version = CONFIG_API_VERSION,
+                                .gateway = front->gateway,
+                                .keeper_poller = member_keeper_slot(front->member),
+                                .origins = options->origins,
+                                .hosts = options->hosts,
+                                .on_foreign_host = log_foreign_host};
+    pages_fill(&front->pages, &http.handlers);
+    st = http_server_start(&http, &front->http);
+    if (st != ST_OK || options->metrics.count == 0)
+        return st;
+    struct http_options metrics = {.api_version = CONFIG_API_VERSION, .only_metrics = true};
+    pages_fill(&front->metrics_pages, &metrics.handlers);
+    return http_server_start(&metrics, &front->metrics_http);
 }
 
 static void log_grpc(void *context, const char *text)
@@ -160,13 +112,30 @@ static enum status open_rpc(struct front *front, const struct front_options *opt
     return st == ST_OK ? rpc_server_start(front->rpc) : st;
 }
 
-static enum status open_acceptor(struct front *front, const struct front_options *options)
+static enum status listen_on(struct acceptor *acceptor, const struct front_listeners *listeners,
+                             enum acceptor_protocol protocol)
+{
+    enum status st = ST_OK;
+    for (uint32_t i = 0; i < listeners->count && st == ST_OK; i++)
+        st = acceptor_add(acceptor, listeners->sockets[i], protocol);
+    return st;
+}
+
+static enum status open_acceptors(struct front *front, const struct front_options *options)
 {
     struct acceptor_options acceptor = {
         .context = front, .on_http2 = on_http2, .on_http1 = on_http1};
+    bool is_apart = options->http.count > 0;
     enum status st = acceptor_start(&acceptor, &front->acceptor);
-    for (uint32_t i = 0; i < options->listeners_count && st == ST_OK; i++)
-        st = acceptor_add(front->acceptor, options->listeners[i], /* http1_only= */ false);
+    if (st == ST_OK)
+        st = listen_on(front->acceptor, &options->clients, is_apart ? ACCEPT_HTTP2 : ACCEPT_BOTH);
+    if (st == ST_OK)
+        st = listen_on(front->acceptor, &options->http, ACCEPT_HTTP1);
+    acceptor.on_http1 = on_metrics;
+    if (st == ST_OK && options->metrics.count > 0)
+        st = acceptor_start(&acceptor, &front->metrics_acceptor);
+    if (st == ST_OK && options->metrics.count > 0)
+        st = listen_on(front->metrics_acceptor, &options->metrics, ACCEPT_HTTP1);
     return st;
 }
 
@@ -177,13 +146,16 @@ enum status front_open(const struct front_options *options, struct front **out)
     if (front == NULL)
         return ST_NO_MEMORY;
     front->member = options->member;
-    front->request_timeout_ns = 5 * NS_PER_S + 2 * options->election_ms * NS_PER_MS;
+    uint64_t timeout_ns = 5 * NS_PER_S + 2 * options->election_ms * NS_PER_MS;
+    front->pages = (struct pages){options->member, member_http_slot(options->member), timeout_ns};
+    front->metrics_pages =
+        (struct pages){options->member, member_metrics_slot(options->member), timeout_ns};
     gauges_open(options->member, options->quota_bytes);
     enum status st = open_rpc(front, options);
     if (st == ST_OK)
-        st = open_http(front);
+        st = open_http(front, options);
     if (st == ST_OK)
-        st = open_acceptor(front, options);
+        st = open_acceptors(front, options);
     if (st != ST_OK) {
         front_close(front, 0);
         return st;
@@ -192,20 +164,35 @@ enum status front_open(const struct front_options *options, struct front **out)
     return ST_OK;
 }
 
+/* False: some call is still with an actor. */
+static bool stop_servers(struct front *front, uint32_t grace_ms)
+{
+    uint64_t began_ns = clock_monotonic_ns(clock_real());
+    bool all_ended = http_server_stop(front->http, grace_ms, CANCEL_MS) == ST_OK;
+    all_ended &= http_server_stop(front->metrics_http, 0, 0) == ST_OK;
+    gauges_close();
+    uint64_t took_ms = (clock_monotonic_ns(clock_real()) - began_ns) / NS_PER_MS;
+    grace_ms = took_ms < grace_ms ? grace_ms - (uint32_t)took_ms : 0;
+    if (front->rpc != NULL && rpc_server_stop(front->rpc, grace_ms, CANCEL_MS) != ST_OK)
+        all_ended = false;
+    return all_ended;
+}
+
 void front_close(struct front *front, uint32_t grace_ms)
 {
     if (front == NULL)
         return;
     acceptor_stop(front->acceptor);
-    http_server_stop(front->http);
-    gauges_close();
-    if (front->rpc != NULL && rpc_server_stop(front->rpc, grace_ms, CANCEL_MS) != ST_OK) {
-        /* Some call is still with an actor: its memory must stay, and the process is about to end.
-         */
+    acceptor_stop(front->metrics_acceptor);
+    if (!stop_servers(front, grace_ms)) {
+        /* Its memory must stay, and the process is about to end. */
         log_warn("calls were still open at the end; their clients see a broken connection");
         member_leave_services(front->member);
         return;
     }
+    http_server_free(front->http);
+    http_server_free(front->metrics_http);
+    gateway_free(front->gateway);
     rpc_server_free(front->rpc);
     free(front);
 }

@@ -9,11 +9,19 @@
 
 struct front;
 
+/* Bound sockets, taken. */
+struct front_listeners {
+    const int *sockets;
+    uint32_t count;
+};
+
 struct front_options {
     struct member *member; /* borrowed; outlives the front */
-    const int *listeners;  /* bound sockets, taken */
-    uint32_t listeners_count;
-    uint32_t pollers_count; /* as the member's */
+    /* For gRPC, and for HTTP/1.1 unless there are some for it alone; for /metrics and /health. */
+    struct front_listeners clients, http, metrics;
+    bool gateway;                /* --enable-grpc-gateway */
+    const char *origins, *hosts; /* --cors, --host-whitelist; borrowed */
+    uint32_t pollers_count;      /* as the member's */
     uint32_t request_bytes_max, streams_max;
     uint32_t election_ms;
     uint64_t quota_bytes;

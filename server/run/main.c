@@ -20,13 +20,15 @@
 #define WATCH_MS 250   /* between two looks at the disk's room */
 #define GRACE_MS 1000U /* for open calls at the end; the whole stop stays under 2 s */
 
+struct listeners {
+    int sockets[CONFIG_URLS_MAX];
+    uint32_t count;
+};
+
 struct program {
     struct config config;
     int signal_fd;
-    int listeners[CONFIG_URLS_MAX];
-    uint32_t listeners_count;
-    int peer_listeners[CONFIG_URLS_MAX];
-    uint32_t peer_listeners_count;
+    struct listeners clients, http, metrics, peers;
     struct member *member;
     struct front *front;
 };
@@ -35,18 +37,18 @@ struct program {
 static bool open_sockets(const struct config_urls *urls, const char *whom,
                          enum status (*open)(const char *host, uint16_t port, int *fd_out,
                                              char *text, size_t text_size),
-                         int *sockets, uint32_t *count)
+                         struct listeners *out)
 {
     for (uint32_t i = 0; i < urls->count; i++) {
         char why[WHY_BYTES] = "this version serves http URLs only";
         const struct config_url *url = &urls->items[i];
         if (strcmp(url->scheme, "http") != 0 ||
-            open(url->host, url->port, &sockets[*count], why, sizeof(why)) != ST_OK) {
+            open(url->host, url->port, &out->sockets[out->count], why, sizeof(why)) != ST_OK) {
             log_fatal("cannot listen", LOG_STR("for", whom), LOG_STR("url", urls->texts[i]),
                       LOG_STR("error", why));
             return false;
         }
-        (*count)++;
+        out->count++;
     }
     return true;
 }
@@ -55,10 +57,11 @@ static bool open_sockets(const struct config_urls *urls, const char *whom,
  * each other first, and would wait for each other. */
 static bool open_listeners(struct program *p)
 {
-    return open_sockets(&p->config.listen_peer_urls, "peers", listener_bind, p->peer_listeners,
-                        &p->peer_listeners_count) &&
-           open_sockets(&p->config.listen_client_urls, "clients", listener_open, p->listeners,
-                        &p->listeners_count);
+    const struct config *c = &p->config;
+    return open_sockets(&c->listen_peer_urls, "peers", listener_bind, &p->peers) &&
+           open_sockets(&c->listen_client_urls, "clients", listener_open, &p->clients) &&
+           open_sockets(&c->listen_client_http_urls, "clients", listener_open, &p->http) &&
+           open_sockets(&c->listen_metrics_urls, "metrics", listener_open, &p->metrics);
 }
 
 /* gRPC core has one epoll set for all its pollers: more than one for two cores costs more CPU than
@@ -99,8 +102,8 @@ static bool open_member(struct program *p)
         .peer_urls_count = c->advertise_peer_urls.count,
         .client_urls = c->advertise_client_urls.texts,
         .client_urls_count = c->advertise_client_urls.count,
-        .peer_listeners = p->peer_listeners,
-        .peer_listeners_count = p->peer_listeners_count,
+        .peer_listeners = p->peers.sockets,
+        .peer_listeners_count = p->peers.count,
         .initial_cluster = c->initial_cluster,
         .cluster_token = c->initial_cluster_token,
         .initial_cluster_exists = strcmp(c->initial_cluster_state, "existing") == 0,
@@ -127,7 +130,7 @@ static bool open_member(struct program *p)
     };
     char why[WHY_BYTES];
     enum status st = member_open(&options, &p->member, why, sizeof(why));
-    p->peer_listeners_count = 0; /* taken, whatever happened */
+    p->peers.count = 0; /* taken, whatever happened */
     if (st != ST_OK)
         log_fatal("cannot start the member", LOG_STR("data-dir", c->data_dir),
                   LOG_STR("error", why[0] != '\0' ? why : status_str(st)));
@@ -144,8 +147,12 @@ static bool open_front(struct program *p)
     const struct config *c = &p->config;
     struct front_options options = {
         .member = p->member,
-        .listeners = p->listeners,
-        .listeners_count = p->listeners_count,
+        .clients = {p->clients.sockets, p->clients.count},
+        .http = {p->http.sockets, p->http.count},
+        .metrics = {p->metrics.sockets, p->metrics.count},
+        .gateway = c->enable_gateway,
+        .origins = c->cors,
+        .hosts = c->host_whitelist,
         .pollers_count = pollers_count(),
         .request_bytes_max = (uint32_t)min_u64(c->max_request_bytes, UINT32_MAX / 2),
         .streams_max = (uint32_t)min_u64(c->max_concurrent_streams, INT32_MAX),
@@ -156,7 +163,7 @@ static bool open_front(struct program *p)
         .keepalive_timeout_ms = ms_of(c->grpc_keepalive_timeout_ns),
     };
     enum status st = front_open(&options, &p->front);
-    p->listeners_count = 0; /* taken, whatever happened */
+    p->clients.count = p->http.count = p->metrics.count = 0; /* taken, whatever happened */
     if (st != ST_OK)
         log_fatal("cannot serve clients", LOG_STATUS(st));
     return st == ST_OK;
@@ -193,19 +200,34 @@ static bool start(struct program *p)
     return opened;
 }
 
+static void log_serving(const struct config_urls *urls, const char *traffic)
+{
+    for (uint32_t i = 0; i < urls->count; i++)
+        log_info("serving client traffic insecurely; this is strongly discouraged!",
+                 LOG_STR("traffic", traffic), LOG_STR("address", urls->texts[i]));
+}
+
 /* The exit code. */
 static int serve(struct program *p)
 {
-    const struct config_urls *urls = &p->config.listen_client_urls;
+    const struct config *c = &p->config;
+    bool is_http_apart = c->listen_client_http_urls.count > 0;
     if (!open_front(p))
         return 1;
     log_info("ready to serve client requests");
-    for (uint32_t i = 0; i < urls->count; i++)
-        log_info("serving client traffic insecurely; this is strongly discouraged!",
-                 LOG_STR("traffic", "grpc+http"), LOG_STR("address", urls->texts[i]));
+    log_serving(&c->listen_client_urls, is_http_apart ? "grpc" : "grpc+http");
+    log_serving(&c->listen_client_http_urls, "http");
+    for (uint32_t i = 0; i < c->listen_metrics_urls.count; i++)
+        log_info("serving metrics", LOG_STR("address", c->listen_metrics_urls.texts[i]));
     notify_ready();
     wait_for_end(p);
     return 0;
+}
+
+static void close_all(struct listeners *listeners)
+{
+    for (uint32_t i = 0; i < listeners->count; i++)
+        close(listeners->sockets[i]);
 }
 
 static void stop(struct program *p)
@@ -219,10 +241,10 @@ static void stop(struct program *p)
     }
     front_close(p->front, GRACE_MS);
     member_close(p->member);
-    for (uint32_t i = 0; i < p->listeners_count; i++)
-        close(p->listeners[i]);
-    for (uint32_t i = 0; i < p->peer_listeners_count; i++)
-        close(p->peer_listeners[i]);
+    close_all(&p->clients);
+    close_all(&p->http);
+    close_all(&p->metrics);
+    close_all(&p->peers);
 }
 
 static int run(struct program *p)

@@ -159,7 +159,7 @@ static enum status make_loops(struct member *m)
         .tick_ns = m->options.heartbeat_ms * NS_PER_MS,
         .readers_count = m->options.readers_count,
         .reader_slot_first = m->options.pollers_count,
-        .snapshot_slot_first = member_http_slot(m) + 1,
+        .snapshot_slot_first = member_metrics_slot(m) + 1,
         .snapshots = stores_snapshot_options(m),
         .election_ticks = m->options.election_ms / m->options.heartbeat_ms,
         .lease_checkpoint_ns = m->options.lease_checkpoint ? LEASE_CHECKPOINT_NS : 0,
@@ -287,7 +287,7 @@ static enum status start_watching(struct member *m)
     const struct watching_options options = {
         .mvcc = m->mvcc,
         .loops = m->loops,
-        .reader_slot = member_http_slot(m) + 1 + LOOPS_SNAPSHOT_SLOTS,
+        .reader_slot = member_metrics_slot(m) + 1 + LOOPS_SNAPSHOT_SLOTS,
         .seed = rng_next(&m->rng),
         .progress_interval_ns = m->options.watch_progress_every_ns,
         .election_ns = m->options.election_ms * NS_PER_MS,
@@ -619,6 +619,16 @@ const char *member_disk_name(const struct member *member)
 uint32_t member_http_slot(const struct member *member)
 {
     return member->options.pollers_count + member->options.readers_count;
+}
+
+uint32_t member_keeper_slot(const struct member *member)
+{
+    return member_http_slot(member) + 1;
+}
+
+uint32_t member_metrics_slot(const struct member *member)
+{
+    return member_http_slot(member) + 2;
 }
 
 struct services *member_services(struct member *member)

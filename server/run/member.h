@@ -76,5 +76,8 @@ struct services *member_services(struct member *member);
 /* The services are still used by calls that cannot end: their memory stays. */
 void member_leave_services(struct member *member);
 const char *member_disk_name(const struct member *member); /* how the log is written */
-uint32_t member_http_slot(const struct member *member);    /* reader slot of the HTTP thread */
+/* Reader slots of the client port's HTTP thread and its keeper, and of the metrics' ports'. */
+uint32_t member_http_slot(const struct member *member);
+uint32_t member_keeper_slot(const struct member *member);
+uint32_t member_metrics_slot(const struct member *member);
 #endif

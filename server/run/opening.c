@@ -114,7 +114,7 @@ struct store_options member_store_options(struct member *m, char *path, size_t p
                             .create = create},
         .lock = m->lock,
         .clock = clock_real(),
-        .readers_count = m->options.pollers_count + m->options.readers_count + /* HTTP */ 1 +
+        .readers_count = m->options.pollers_count + m->options.readers_count + /* HTTP */ 3 +
                          LOOPS_SNAPSHOT_SLOTS + /* the watch hub */ 1,
     };
 }

@@ -108,14 +108,15 @@ static int setup(void **state)
     int fd;
     assert_int_equal(listener_open("127.0.0.1", 0, &fd, text, sizeof(text)), ST_OK);
     member.port = listener_port(fd);
-    return acceptor_add(member.acceptor, fd, false) == ST_OK ? 0 : 1;
+    return acceptor_add(member.acceptor, fd, ACCEPT_BOTH) == ST_OK ? 0 : 1;
 }
 
 static int teardown(void **state)
 {
     (void)state;
     acceptor_stop(member.acceptor);
-    http_server_stop(member.server);
+    assert_int_equal(http_server_stop(member.server, /* grace_ms= */ 0, /* cancel_ms= */ 0), ST_OK);
+    http_server_free(member.server);
     return 0;
 }
 
@@ -321,7 +322,8 @@ static void test_http_check_may_end_after_its_request_and_its_server(void **stat
     int waiting = dial();
     say(waiting, "GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n");
     struct http_check *second = wait_held();
-    http_server_stop(member.server);
+    assert_int_equal(http_server_stop(member.server, /* grace_ms= */ 0, /* cancel_ms= */ 0), ST_OK);
+    http_server_free(member.server);
     member.server = NULL;
     http_check_done(second, NULL);
     close(waiting);
