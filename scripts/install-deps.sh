@@ -21,7 +21,8 @@ run_packages="
 test_packages="
     clang clang-format clang-tidy cppcheck llvm libclang-rt-14-dev
     etcd-server nghttp2-client fuse3 e2fsprogs mount util-linux
-    curl procps git iproute2 patch"
+    curl procps git iproute2 patch
+    python3-grpcio python3-protobuf python3-etcd3"
 cross_packages="
     gcc-aarch64-linux-gnu qemu-user
     cmake ninja-build pkg-config python3 protobuf-c-compiler"
