@@ -13,7 +13,7 @@ static void wake_applier(void *context)
 
 void applier_init(struct applier *a, struct loops *loops)
 {
-    *a = (struct applier){.loops = loops};
+    *a = (struct applier){.loops = loops, .metrics.slow_ns = loops->options.slow_apply_ns};
     inbox_init(&a->inbox, wake_applier, loops);
     inbox_init(&a->pins, wake_applier, loops);
     inbox_init(&a->installs, wake_applier, loops);
@@ -136,6 +136,15 @@ static enum status apply_conf_change(struct applier *a, const struct raft_entry 
     return st;
 }
 
+static void note_times(const struct applier *a, struct request_times *times, uint64_t began_ns,
+                       uint64_t ended_ns)
+{
+    times->began_ns = began_ns;
+    times->ended_ns = ended_ns;
+    if (a->full_ended_ns > times->committed_ns)
+        times->full_ns = a->full_ended_ns - max_u64(a->full_began_ns, times->committed_ns);
+}
+
 static enum status apply_normal(struct applier *a, const struct raft_entry *entry,
                                 struct request *waiting)
 {
@@ -149,15 +158,16 @@ static enum status apply_normal(struct applier *a, const struct raft_entry *entr
                                    awaited ? proposal->request.call->arena : NULL, &result);
     if (st != ST_OK)
         return st;
-    apply_metrics_add(&a->metrics, result.op, result.error == API_OK,
-                      clock_monotonic_ns(clock) - began_ns);
+    uint64_t ended_ns = clock_monotonic_ns(clock);
+    apply_metrics_add(&a->metrics, result.op, result.error == API_OK, ended_ns - began_ns);
     if (result.lease_change != MACHINE_LEASE_NONE) {
-        st = leases_note_applied(a->loops, &result, clock_monotonic_ns(clock));
+        st = leases_note_applied(a->loops, &result, ended_ns);
         if (st != ST_OK)
             return st;
     }
     if (proposal == NULL)
         return ST_OK;
+    note_times(a, &waiting->times, began_ns, ended_ns);
     proposal->answer_now = a->answer_now;
     if (result.wait_for_compaction)
         hold_compaction(a, proposal, &result);
@@ -166,13 +176,28 @@ static enum status apply_normal(struct applier *a, const struct raft_entry *entr
     return ST_OK;
 }
 
+/* The store takes nothing more until its disk has caught up. */
+static bool must_wait(struct applier *a)
+{
+    bool is_full = store_is_full(a->loops->options.store);
+    if (is_full == (a->full_since_ns != 0))
+        return is_full;
+    uint64_t now_ns = clock_monotonic_ns(a->loops->options.clock);
+    if (!is_full) {
+        a->full_began_ns = a->full_since_ns;
+        a->full_ended_ns = now_ns;
+    }
+    a->full_since_ns = is_full ? now_ns : 0;
+    return is_full;
+}
+
 /* Applies until the work is done, the barrier stands, or the step's share is used up. */
 static enum status apply_current(struct applier *a, uint32_t *budget, bool *finished_out)
 {
     const struct raft_apply_work *apply = &a->current->ready->apply;
     *finished_out = false;
     while (a->next_entry < apply->entries_count) {
-        if (*budget == 0 || store_is_full(a->loops->options.store))
+        if (*budget == 0 || must_wait(a))
             return ST_OK;
         const struct raft_entry *entry = &apply->entries[a->next_entry];
         struct request *waiting = a->current->waiting[a->next_entry];

@@ -1,10 +1,6 @@
 #include "server/loops/apply_metrics.h"
 
-#include "base/clock.h"
-
 #include <stddef.h>
-
-#define SLOW_APPLY_NS (100 * NS_PER_MS) /* etcd's --experimental-warning-apply-duration */
 
 static const struct apply_series *find(struct apply_metrics *metrics, const char *op, bool success)
 {
@@ -28,6 +24,6 @@ void apply_metrics_add(struct apply_metrics *metrics, const char *op, bool succe
     const struct apply_series *series = op == NULL ? NULL : find(metrics, op, success);
     if (series != NULL)
         metrics_child_observe(series->child, took_ns);
-    if (took_ns > SLOW_APPLY_NS)
+    if (metrics->slow_ns != 0 && took_ns > metrics->slow_ns)
         metrics_add(METRIC_SLOW_APPLIES, 1);
 }

@@ -17,6 +17,7 @@ struct apply_metrics {
         struct metric_child child;
     } series[APPLY_OPS_MAX];
     uint32_t count;
+    uint64_t slow_ns; /* what takes longer counts as slow; 0: nothing does */
 };
 
 /* op NULL: nothing was applied that etcd would count. */

@@ -149,6 +149,8 @@ static enum status append_work(struct consensus *c, struct work *work)
             take_install(c, work);
     }
     work->ticket = c->ticket_last;
+    if (append->entries_count > 0)
+        work->last_index = append->entries[append->entries_count - 1].index;
     list_push_back(&c->appending, &work->appending);
     return ST_OK;
 }
@@ -291,6 +293,8 @@ static enum status finish_appends(struct consensus *c, uint64_t durable_ticket)
             neighbours_update(c);
         }
         list_remove(&work->appending);
+        if (work->last_index != 0)
+            timeline_logged(c, work->last_index);
         enum status st = step_responses(c, work);
         work->appended = true;
         release_if_done(work);
@@ -507,6 +511,7 @@ uint64_t consensus_step(struct consensus *c, uint64_t now_ns)
         return finish_log(c);
     if (c->quarantined)
         return step_quarantined(c);
+    c->now_ns = now_ns;
     requests_take(c);
     requests_expire(c, now_ns);
     uint64_t again_ns = UINT64_MAX;

@@ -22,6 +22,11 @@ void requests_leader_moved(struct consensus *c, uint64_t now_ns);
 /* etcd's three texts. */
 enum api_error requests_timeout_error(const struct consensus *c, const struct request *request);
 
+/* ---- timeline.c: where a request's time goes ---- */
+void timeline_logged(struct consensus *c, raft_index index); /* our own log has it */
+void timeline_acknowledged(struct consensus *c, const struct raft_message *message);
+void timeline_committed(struct consensus *c, struct request *request, raft_index index);
+
 /* ---- rounds.c: linearizable reads ---- */
 void rounds_fail_reads(struct consensus *c, struct list_node *reads, enum api_error error);
 void rounds_fail(struct consensus *c, enum api_error error);

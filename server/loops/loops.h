@@ -78,7 +78,8 @@ struct loops_options {
     uint32_t election_ticks;
     /* How often the others are told what is left of long leases; 0: never. */
     uint64_t lease_checkpoint_ns;
-    bool waves; /* hold waves on a slow disk; false only for measurements */
+    uint64_t slow_apply_ns; /* an entry that takes longer counts as slow; 0: none does */
+    bool waves;             /* hold waves on a slow disk; false only for measurements */
     /* Wakes the thread of an actor; any thread. NULL in the simulator. */
     void (*wake)(void *context, uint32_t actor);
     /* Something is broken for good: the member must stop and must not acknowledge anything more.

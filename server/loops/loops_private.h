@@ -26,7 +26,8 @@ struct work {
     struct install *install;  /* of the snapshot in ready->append, or NULL */
     struct inbox_node *reads; /* chain of read_request, each with its index */
     struct raft_log_id durable;
-    uint64_t ticket; /* the log's: durable when it is */
+    uint64_t ticket;       /* the log's: durable when it is */
+    raft_index last_index; /* of the entries it takes to the log; 0: none */
     bool to_apply, applied, appended;
 };
 
@@ -47,8 +48,21 @@ struct neighbour {
     uint64_t lost_ns; /* when messages to it were last lost; 0: never */
 };
 
+/* When our own log had which entries, for the last batches. */
+#define TIMELINE_LOGGED_MAX 64U
+struct timeline {
+    struct logged {
+        raft_index index; /* and all before it */
+        uint64_t at_ns;
+    } logged[TIMELINE_LOGGED_MAX];
+    uint32_t logged_next;
+    raft_id acknowledged_by; /* the last one to say that it has more of the log */
+};
+
 struct consensus {
     struct loops *loops;
+    uint64_t now_ns; /* when this step began */
+    struct timeline timeline;
     struct raft *raft;
     struct wal *wal;
     struct inbox requests; /* struct request */
@@ -111,6 +125,8 @@ struct applier {
     struct list_node reads;       /* applied index not reached yet, by index */
     struct list_node compactions; /* proposals of physical compactions, until they are done */
     uint64_t next_seal_ns;
+    uint64_t full_since_ns;                /* apply stands still, the store is full; 0: no */
+    uint64_t full_began_ns, full_ended_ns; /* the last time it did */
     struct apply_metrics metrics;
     uint64_t compaction_began_ns; /* whose deletions are being scheduled; 0: none */
     bool unsealed; /* something was applied since the generation was last found empty */

@@ -109,8 +109,10 @@ static enum status step_message(struct consensus *c, struct peer_message *messag
         install_begin(c, message);
         return ST_OK;
     }
-    if (is_good)
+    if (is_good) {
+        timeline_acknowledged(c, &message->message);
         st = raft_step(c->raft, &message->message);
+    }
     consensus_let_go(c->loops, message);
     return st == ST_CORRUPT ? st : ST_OK;
 }

@@ -7,6 +7,7 @@ uint64_t reader_step(struct reader *reader)
     for (struct inbox_node *node = inbox_take(&reader->inbox), *next; node != NULL; node = next) {
         next = node->next;
         struct read_request *read = CONTAINER_OF(node, struct read_request, request.node);
+        read->request.times.began_ns = clock_monotonic_ns(reader->loops->options.clock);
         read->ready(read, API_OK, reader->slot);
     }
     return UINT64_MAX;

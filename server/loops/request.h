@@ -22,6 +22,19 @@ enum request_kind {
     REQUEST_PROGRESS,
 };
 
+/* When what happened to it, monotonic, as the actors' steps began; 0: it did not, or not here. For
+ * whoever asks where the time went, once it is done. */
+struct request_times {
+    uint64_t taken_ns;     /* left the queue: proposed, forwarded, or asked for */
+    uint64_t logged_ns;    /* a write: durable in this member's own log before it was committed */
+    uint64_t committed_ns; /* or, of a read, confirmed */
+    uint64_t full_ns;      /* how long apply stood still meanwhile, since the store was full */
+    uint64_t began_ns, ended_ns; /* being applied, or read */
+    raft_id committed_by;        /* whose acknowledgement made the majority; or the leader's */
+    raft_id slowest;           /* the voter that had the least of the log then; 0: none lacked it */
+    raft_index slowest_behind; /* by so many entries */
+};
+
 struct request {
     struct inbox_node node;
     enum request_kind kind;
@@ -32,6 +45,7 @@ struct request {
     raft_index index;  /* a proposal's place in our log, 0: not known; a read's to be applied */
     raft_term term;    /* of that place */
     uint64_t until_ns; /* a forwarded one: not waited for beyond, the leader changed */
+    struct request_times times;
 };
 
 /* A write. done is called exactly once, on the apply or the consensus actor, and must not block

@@ -218,6 +218,7 @@ static void note_proposed(struct consensus *c, struct request *request, raft_ind
     request->index = index;
     request->term = term;
     request->until_ns = UINT64_MAX;
+    request->times.taken_ns = c->now_ns;
     if (index == 0)
         forwarded_add(&c->forwarded, request);
     else
@@ -443,6 +444,8 @@ enum status requests_match(struct consensus *c, struct work *work)
             if (request != NULL)
                 forwarded_remove(&c->forwarded, request);
         }
+        if (request != NULL)
+            timeline_committed(c, request, entry->index);
         work->waiting[i] = request;
         work->waiting_count += request != NULL;
     }

@@ -90,8 +90,11 @@ static void begin_round(struct consensus *c, uint64_t now_ns)
         return;
     }
     list_init(&round->reads);
-    while (!list_is_empty(&c->reads))
-        list_push_back(&round->reads, list_pop_front(&c->reads));
+    while (!list_is_empty(&c->reads)) {
+        struct list_node *read = list_pop_front(&c->reads);
+        read_of(read)->request.times.taken_ns = now_ns;
+        list_push_back(&round->reads, read);
+    }
     list_push_back(&c->rounds, &round->node);
 }
 
@@ -158,7 +161,7 @@ void rounds_lost(struct consensus *c, const struct raft_ready *ready, bool hande
 /* Confirmed reads: those to be given to the readers now, and those that wait for apply. */
 struct confirmed {
     struct inbox_node *now, **now_tail, *later, **later_tail;
-    uint64_t now_count;
+    uint64_t now_count, now_ns;
 };
 
 static void confirm(struct read_round *round, raft_index index, raft_index applied,
@@ -168,6 +171,7 @@ static void confirm(struct read_round *round, raft_index index, raft_index appli
         struct read_request *read = read_of(list_pop_front(&round->reads));
         struct inbox_node *node = &read->request.node;
         read->request.index = index;
+        read->request.times.committed_ns = confirmed->now_ns;
         node->next = NULL;
         struct inbox_node ***tail =
             index <= applied ? &confirmed->now_tail : &confirmed->later_tail;
@@ -181,7 +185,7 @@ static void confirm(struct read_round *round, raft_index index, raft_index appli
 struct inbox_node *rounds_take_confirmed(struct consensus *c, const struct raft_ready *ready)
 {
     raft_index applied = atomic_load_explicit(&c->loops->applied_index, memory_order_acquire);
-    struct confirmed confirmed = {0};
+    struct confirmed confirmed = {.now_ns = c->now_ns};
     confirmed.now_tail = &confirmed.now;
     confirmed.later_tail = &confirmed.later;
     for (uint32_t i = 0; i < ready->read_states_count; i++) {

@@ -106,6 +106,7 @@
 /* Durations by label. */
 #define METRICS_HISTOGRAM_FAMILIES(X) \
     X(APPLY_DURATION, S, MS / 10, 20, "etcd_server_apply_duration_seconds", "The latency distributions of v2 apply called by backend.") \
+    X(REQUEST_PHASE, S, MS / 10, 18, "cleat_request_phase_duration_seconds", "Where the time of writes and reads went, by phase.") \
     X(PEER_ROUND_TRIP, S, MS / 10, 16, "etcd_network_peer_round_trip_time_seconds", "Round-Trip-Time histogram between peers") \
     X(SNAPSHOT_SEND, S, 100 * MS, 10, "etcd_network_snapshot_send_total_duration_seconds", "Total latency distributions of v3 snapshot sends") \
     X(SNAPSHOT_RECEIVE, S, 100 * MS, 10, "etcd_network_snapshot_receive_total_duration_seconds", "Total latency distributions of v3 snapshot receives")

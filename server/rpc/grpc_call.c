@@ -239,7 +239,11 @@ void grpc_rpc_unref(struct grpc_rpc *rpc)
 static void call_finished(struct tag *tag, bool ok)
 {
     (void)ok; /* the client may have gone meanwhile: nothing is left to do about it */
-    grpc_rpc_unref(CONTAINER_OF(tag, struct grpc_rpc, finished));
+    struct grpc_rpc *rpc = CONTAINER_OF(tag, struct grpc_rpc, finished);
+    const struct rpc_server_options *options = &rpc->server->options;
+    if (options->ended != NULL && is_unary(rpc->call.method))
+        options->ended(options->ended_context, &rpc->call, rpc->code, rpc->answer.len);
+    grpc_rpc_unref(rpc);
 }
 
 /* One batch, so that headers, answer and status leave in one write. A status without headers before

@@ -98,6 +98,7 @@ struct rpc_call {
     uint64_t deadline_ns; /* monotonic; UINT64_MAX: none */
     uint64_t started_ns;
     void *state;          /* the service's */
+    void *trace;          /* the service's, for whoever asks where the time of a call went */
     atomic_bool canceled; /* set before on_cancel */
     bool held;            /* between rpc_hold() and the callback's return; on_cancel may come */
     bool repeated;        /* it was held before */

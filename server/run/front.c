@@ -105,6 +105,8 @@ static enum status open_rpc(struct front *front, const struct front_options *opt
         .keepalive_min_ms = options->keepalive_min_ms,
         .keepalive_interval_ms = options->keepalive_interval_ms,
         .keepalive_timeout_ms = options->keepalive_timeout_ms,
+        .ended = services_call_ended,
+        .ended_context = member_services(front->member),
         .log = log_grpc,
     };
     rpc.services = services_table(member_services(front->member), &rpc.services_count);

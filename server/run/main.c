@@ -120,6 +120,7 @@ static bool open_member(struct program *p)
         .quota_bytes = quota_bytes(c->quota_backend_bytes),
         .quota_warn_percent = (uint32_t)c->quota_warning_percent,
         .quota_clear_percent = (uint32_t)c->quota_alarm_clear_percent,
+        .warning_apply_ns = (uint64_t)max_i64(c->warning_apply_ns, 0),
         .compact_by_revision = strcmp(c->auto_compaction_mode, "revision") == 0,
         .compact_retention = c->auto_compaction_retention,
         .heartbeat_ms = (uint32_t)c->heartbeat_ms,

@@ -41,6 +41,7 @@ struct member_options {
     uint32_t txn_ops_max;
     uint64_t quota_bytes;                             /* UINT64_MAX: none */
     uint32_t quota_warn_percent, quota_clear_percent; /* 0: not */
+    uint64_t warning_apply_ns; /* what takes longer to apply or to read is slow */
     bool compact_by_revision;
     uint64_t compact_retention; /* revisions or nanoseconds; 0: never */
     uint32_t pollers_count; /* reader slots kept for the rpc pollers, before the reader threads' */

@@ -52,6 +52,7 @@ void propose_message(struct rpc_call *call, enum internal_field field)
                                   .id = id,
                                   .urgent = is_urgent(field),
                                   .done = write_done};
+    call->trace = &proposal->request;
     loops_propose(loops, proposal);
 }
 
@@ -114,6 +115,15 @@ struct txn_call {
     struct kv_txn txn;
 };
 
+/* To be called before the finish, after which the call is not ours. */
+static void note_read(struct rpc_call *call)
+{
+    const struct services *services = call->service;
+    struct request *request = call->trace;
+    if (request != NULL)
+        request->times.ended_ns = clock_monotonic_ns(services->options.clock);
+}
+
 static void answer_range(struct rpc_call *call, const struct kv_range *range, uint32_t reader)
 {
     const struct services *services = call->service;
@@ -121,6 +131,7 @@ static void answer_range(struct rpc_call *call, const struct kv_range *range, ui
     struct slice response;
     enum status st =
         range_answer(services->options.mvcc, reader, range, &header, call->arena, &response);
+    note_read(call);
     if (st != ST_OK)
         finish_error(call, api_error_of(st));
     else
@@ -144,6 +155,7 @@ static void answer_txn(struct rpc_call *call, struct kv_txn *txn, uint32_t reade
     enum api_error error;
     enum status st =
         txn_answer(services->options.mvcc, reader, txn, &header, call->arena, &response, &error);
+    note_read(call);
     if (st != ST_OK)
         error = api_error_of(st);
     if (error != API_OK)
@@ -209,6 +221,7 @@ static void start_read(struct rpc_call *call, struct read_request *read, bool se
                                               .deadline_ns = request_deadline_ns(services),
                                               .call = call},
                                   .ready = ready};
+    call->trace = &read->request;
     if (serializable)
         loops_read_local(services->options.loops, read);
     else

@@ -14,6 +14,7 @@ enum status services_new(const struct services_options *options, struct services
     if (services == NULL)
         return ST_NO_MEMORY;
     services->options = *options;
+    slow_init(&services->slow);
     atomic_store(&services->figures.room_bytes, UINT64_MAX); /* until it is fetched */
     if (services->options.quota_bytes == 0)
         services->options.quota_bytes = QUOTA_BYTES_DEFAULT;

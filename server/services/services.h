@@ -83,7 +83,8 @@ struct services_options {
     /* Of this machine; while the store outgrows half of it, no read runs on a poller. 0: not known.
      */
     uint64_t memory_bytes;
-    bool strict_reconfig; /* --strict-reconfig-check */
+    uint64_t warning_apply_ns; /* --experimental-warning-apply-duration */
+    bool strict_reconfig;      /* --strict-reconfig-check */
     struct services_peers peers;
     /* Whether this member's disks take writes: ST_OK, ST_NO_SPACE, or a fatal status. Any thread,
      * never blocks. NULL: the store's health alone. */
@@ -107,6 +108,11 @@ struct lease_question {
     void (*done)(struct lease_question *question, uint32_t http_status, struct slice body);
 };
 void services_ask_lease(struct services *services, struct lease_question *question);
+
+/* For the transport: a unary call is over. Counts where its time went, and says so in the log when
+ * that was long. context: the services. On the call's poller. */
+void services_call_ended(void *context, struct rpc_call *call, enum rpc_code code,
+                         size_t answer_bytes);
 
 /* For the peer port's POST /members/promote/<id>. Any thread. */
 void services_promote(struct services *services, struct promotion *promotion);

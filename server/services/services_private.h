@@ -2,6 +2,7 @@
 #ifndef SERVER_SERVICES_SERVICES_PRIVATE_H
 #define SERVER_SERVICES_SERVICES_PRIVATE_H
 #include "server/loops/request.h"
+#include "server/metrics/metrics.h"
 #include "server/services/services.h"
 #include "server/state/error.h"
 #include "server/state/kv_request.h"
@@ -27,8 +28,16 @@ struct store_figures {
     _Atomic uint64_t room_bytes; /* still to be given away to writes */
 };
 
+/* slow.c's: what it counts, and how many lines it wrote. */
+#define SLOW_PHASES_COUNT 7U
+struct slow {
+    struct metric_child writes[SLOW_PHASES_COUNT], reads[SLOW_PHASES_COUNT];
+    _Atomic uint64_t second, lines, left_out;
+};
+
 struct services {
     struct services_options options;
+    struct slow slow;
     struct store_figures figures;
     atomic_bool alarm_pending; /* this member's NOSPACE is being proposed for a call */
     struct rpc_service table[SERVICES_COUNT]; /* of the methods as they are registered: */
@@ -83,6 +92,9 @@ enum api_error auth_may_read(struct rpc_call *call, struct slice key, struct sli
 enum api_error auth_may_watch(struct rpc_call *call, struct slice key, struct slice range_end);
 enum api_error auth_is_user(struct rpc_call *call); /* any user, but somebody */
 enum api_error auth_is_root(struct rpc_call *call); /* has the role root */
+
+/* ---- slow.c ---- */
+void slow_init(struct slow *slow);
 
 /* ---- defragment.c ---- */
 void on_defragment(struct rpc_call *call);
