@@ -1,16 +1,13 @@
 /* Users and roles: read at start, changed by entries, and who may what when an entry is applied.
  * The order of what is refused, what counts the revision up and what is written are etcd's. */
-#include "base/base64.h"
 #include "base/bytes.h"
-#include "server/state/auth_private.h"
 #include "server/state/lessor.h"
-#include "server/state/machine_private.h"
+#include "server/state/machine_auth.h"
 
 #include <inttypes.h>
 
 #define KEY_ENABLED SLICE("authEnabled")
 #define KEY_REVISION SLICE("authRevision")
-#define FIELD_LIST 2 /* of names and permissions, in the responses that have one */
 
 /* ---- at start ---- */
 
@@ -123,7 +120,7 @@ void machine_forget_tokens(struct machine *machine)
         machine->tokens.forget_all(machine->tokens.context);
 }
 
-static void forget_tokens_of(struct machine *machine, struct slice user)
+void machine_forget_tokens_of(struct machine *machine, struct slice user)
 {
     if (machine->tokens.forget_user != NULL)
         machine->tokens.forget_user(machine->tokens.context, user);
@@ -148,8 +145,7 @@ static enum status put_revision(struct machine *machine, uint64_t revision)
     return store_put(machine->store, BUCKET_AUTH, KEY_REVISION, slice_make(value, sizeof(value)));
 }
 
-/* Ends a change that went well so far (st), one revision on. */
-static enum status end_change(struct application *a, struct auth_draft *draft, enum status st)
+enum status auth_end_change(struct application *a, struct auth_draft *draft, enum status st)
 {
     if (st == ST_OK)
         st = put_revision(a->machine, ++draft->view->revision);
@@ -160,8 +156,8 @@ static enum status end_change(struct application *a, struct auth_draft *draft, e
     return st;
 }
 
-static enum status store_user(struct machine *machine, struct auth_draft *draft,
-                              const struct auth_user *user)
+enum status auth_store_user(struct machine *machine, struct auth_draft *draft,
+                            const struct auth_user *user)
 {
     struct wire_out out;
     struct slice record;
@@ -173,65 +169,35 @@ static enum status store_user(struct machine *machine, struct auth_draft *draft,
     return st == ST_OK ? auth_draft_put_user(draft, user) : st;
 }
 
-static enum status store_role(struct machine *machine, struct auth_draft *draft,
-                              const struct auth_role *role)
-{
-    struct wire_out out;
-    struct slice record;
-    wire_out_init(&out, &machine->scratch, /* gap= */ 0);
-    auth_role_encode(role, &out);
-    enum status st = wire_out_finish(&out, &record);
-    if (st == ST_OK)
-        st = store_put(machine->store, BUCKET_AUTH_ROLES, role->name, record);
-    if (st == ST_OK)
-        st = auth_draft_put_role(draft, role);
-    return st == ST_OK ? auth_draft_refresh(draft, role->name) : st;
-}
-
-/* A change that is a user's record alone. */
-static enum status change_user(struct application *a, const struct auth_user *user)
+enum status auth_change_user(struct application *a, const struct auth_user *user)
 {
     struct auth_draft draft;
     enum status st = auth_draft_begin(a->machine->auth, &draft);
-    return st == ST_OK ? end_change(a, &draft, store_user(a->machine, &draft, user)) : st;
+    return st == ST_OK ? auth_end_change(a, &draft, auth_store_user(a->machine, &draft, user)) : st;
 }
 
-static enum status change_role(struct application *a, const struct auth_role *role)
-{
-    struct auth_draft draft;
-    enum status st = auth_draft_begin(a->machine->auth, &draft);
-    return st == ST_OK ? end_change(a, &draft, store_role(a->machine, &draft, role)) : st;
-}
-
-static enum status refuse_as(struct application *a, enum api_error error)
+enum status auth_refuse(struct application *a, enum api_error error)
 {
     a->result->error = error;
     return ST_OK;
 }
 
-/* ---- requests: fields that are texts or messages, by their number less one ---- */
+/* ---- requests ---- */
 
-#define TEXTS_MAX 4U
-
-struct texts {
-    struct slice field[TEXTS_MAX];
-};
-
-static enum status take_texts(struct slice body, uint32_t count, struct texts *out)
+enum status auth_take_texts(struct slice body, uint32_t count, struct auth_texts *out)
 {
-    static const struct wire_slot slots[TEXTS_MAX] = {
+    static const struct wire_slot slots[AUTH_TEXTS_MAX] = {
         {WIRE_SLOT_BYTES, 0 * sizeof(struct slice)},
         {WIRE_SLOT_BYTES, 1 * sizeof(struct slice)},
         {WIRE_SLOT_BYTES, 2 * sizeof(struct slice)},
         {WIRE_SLOT_BYTES, 3 * sizeof(struct slice)},
     };
-    *out = (struct texts){0};
+    *out = (struct auth_texts){0};
     return wire_decode(body, slots, count, out);
 }
 
-/* Hands each message that stands in this field to take, the later into what the earlier left. */
-static enum status take_messages(struct slice body, uint32_t number,
-                                 enum status (*take)(struct slice message, void *out), void *out)
+enum status auth_take_messages(struct slice body, uint32_t number,
+                               enum status (*take)(struct slice message, void *out), void *out)
 {
     while (body.len > 0) {
         struct wire_field field;
@@ -240,387 +206,6 @@ static enum status take_messages(struct slice body, uint32_t number,
             st = field.type == WIRE_BYTES ? take(field.bytes, out) : ST_INVALID;
         if (st != ST_OK)
             return st;
-    }
-    return ST_OK;
-}
-
-/* ---- users ---- */
-
-/* The text that is stored: what a member made of the password before it proposed the change. */
-static enum status take_password(struct application *a, struct slice plain, struct slice hashed,
-                                 struct slice *out)
-{
-    *out = SLICE_EMPTY;
-    if (plain.len > 0 && hashed.len == 0)
-        return ST_UNSUPPORTED;
-    uint8_t *text = arena_alloc_raw(&a->machine->scratch, base64_decoded_size_max(hashed.len));
-    size_t size;
-    if (text == NULL)
-        return ST_NO_MEMORY;
-    if (base64_decode(BASE64_STANDARD, hashed, text, &size) != ST_OK)
-        return refuse_as(a, API_NO_PASSWORD_USER);
-    *out = slice_make(text, size);
-    return ST_OK;
-}
-
-static enum status take_options(struct slice message, void *out)
-{
-    static const struct wire_slot slots[] = {
-        {WIRE_SLOT_BOOL, offsetof(struct auth_user, no_password)}};
-    return wire_decode(message, slots, 1, out);
-}
-
-static enum status apply_user_add(struct application *a, struct slice body)
-{
-    enum { NAME, PASSWORD, OPTIONS, HASHED };
-    struct texts texts;
-    struct auth_user user = {.has_options = true};
-    enum status st = take_texts(body, 4, &texts);
-    if (st == ST_OK)
-        st = take_messages(body, OPTIONS + 1, take_options, &user);
-    if (st != ST_OK)
-        return st;
-    user.name = texts.field[NAME];
-    if (user.name.len == 0)
-        return refuse_as(a, API_USER_EMPTY);
-    if (auth_find_user(a->machine->auth, user.name) != NULL)
-        return refuse_as(a, API_USER_EXISTS);
-    if (user.name.len > AUTH_NAME_BYTES_MAX)
-        return ST_TOO_BIG;
-    if (!user.no_password)
-        st = take_password(a, texts.field[PASSWORD], texts.field[HASHED], &user.password);
-    return st == ST_OK && a->result->error == API_OK ? change_user(a, &user) : st;
-}
-
-static enum status apply_user_delete(struct application *a, struct slice body)
-{
-    struct machine *machine = a->machine;
-    struct texts texts;
-    enum status st = take_texts(body, 1, &texts);
-    if (st != ST_OK)
-        return st;
-    struct slice name = texts.field[0];
-    if (machine->auth->enabled && slice_eq(name, SLICE(AUTH_ROOT)))
-        return refuse_as(a, API_INVALID_AUTH_MANAGEMENT);
-    if (auth_find_user(machine->auth, name) == NULL)
-        return refuse_as(a, API_USER_NOT_FOUND);
-    struct auth_draft draft;
-    st = auth_draft_begin(machine->auth, &draft);
-    if (st != ST_OK)
-        return st;
-    auth_draft_drop_user(&draft, name);
-    st = end_change(a, &draft, store_delete(machine->store, BUCKET_AUTH_USERS, name));
-    forget_tokens_of(machine, name);
-    return st;
-}
-
-static enum status apply_user_change_password(struct application *a, struct slice body)
-{
-    enum { NAME, PASSWORD, HASHED };
-    struct texts texts;
-    enum status st = take_texts(body, 3, &texts);
-    if (st != ST_OK)
-        return st;
-    const struct auth_user *before = auth_find_user(a->machine->auth, texts.field[NAME]);
-    if (before == NULL)
-        return refuse_as(a, API_USER_NOT_FOUND);
-    struct auth_user user = *before;
-    user.password = SLICE_EMPTY;
-    if (!user.no_password)
-        st = take_password(a, texts.field[PASSWORD], texts.field[HASHED], &user.password);
-    if (st != ST_OK || a->result->error != API_OK)
-        return st;
-    st = change_user(a, &user);
-    forget_tokens_of(a->machine, texts.field[NAME]);
-    return st;
-}
-
-static int compare_texts(const void *a, const void *b)
-{
-    return slice_cmp(*(const struct slice *)a, *(const struct slice *)b);
-}
-
-static enum status apply_user_grant_role(struct application *a, struct slice body)
-{
-    enum { USER, ROLE };
-    struct texts texts;
-    enum status st = take_texts(body, 2, &texts);
-    if (st != ST_OK)
-        return st;
-    const struct auth_user *before = auth_find_user(a->machine->auth, texts.field[USER]);
-    if (before == NULL)
-        return refuse_as(a, API_USER_NOT_FOUND);
-    struct slice role = texts.field[ROLE];
-    if (!slice_eq(role, SLICE(AUTH_ROOT)) && auth_find_role(a->machine->auth, role) == NULL)
-        return refuse_as(a, API_ROLE_NOT_FOUND);
-    if (auth_user_has_role(before, role))
-        return ST_OK;
-    struct slice *roles =
-        ARENA_ARRAY(&a->machine->scratch, struct slice, (size_t)before->roles_count + 1);
-    if (roles == NULL)
-        return ST_NO_MEMORY;
-    if (before->roles_count > 0)
-        memcpy(roles, before->roles, before->roles_count * sizeof(roles[0]));
-    roles[before->roles_count] = role;
-    struct auth_user user = *before;
-    user.roles = roles;
-    user.roles_count = before->roles_count + 1;
-    qsort(roles, user.roles_count, sizeof(roles[0]), compare_texts);
-    return change_user(a, &user);
-}
-
-/* The user without the role. Errors: ST_NO_MEMORY. */
-static enum status without_role(struct machine *machine, const struct auth_user *from,
-                                struct slice role, struct auth_user *out)
-{
-    struct slice *roles = ARENA_ARRAY(&machine->scratch, struct slice, from->roles_count);
-    if (roles == NULL)
-        return ST_NO_MEMORY;
-    *out = *from;
-    out->roles = roles;
-    out->roles_count = 0;
-    for (uint32_t i = 0; i < from->roles_count; i++) {
-        if (!slice_eq(from->roles[i], role))
-            roles[out->roles_count++] = from->roles[i];
-    }
-    return ST_OK;
-}
-
-static enum status apply_user_revoke_role(struct application *a, struct slice body)
-{
-    enum { USER, ROLE };
-    const struct auth_view *view = a->machine->auth;
-    struct texts texts;
-    enum status st = take_texts(body, 2, &texts);
-    if (st != ST_OK)
-        return st;
-    if (view->enabled && slice_eq(texts.field[USER], SLICE(AUTH_ROOT)) &&
-        slice_eq(texts.field[ROLE], SLICE(AUTH_ROOT)))
-        return refuse_as(a, API_INVALID_AUTH_MANAGEMENT);
-    const struct auth_user *before = auth_find_user(view, texts.field[USER]);
-    if (before == NULL)
-        return refuse_as(a, API_USER_NOT_FOUND);
-    if (!auth_user_has_role(before, texts.field[ROLE]))
-        return refuse_as(a, API_ROLE_NOT_GRANTED);
-    struct auth_user user;
-    st = without_role(a->machine, before, texts.field[ROLE], &user);
-    return st == ST_OK ? change_user(a, &user) : st;
-}
-
-static enum status apply_user_get(struct application *a, struct slice body)
-{
-    struct texts texts;
-    enum status st = take_texts(body, 1, &texts);
-    if (st != ST_OK)
-        return st;
-    enum api_error error = auth_check_user_get(a->machine->auth, a->caller, texts.field[0]);
-    if (error != API_OK)
-        return refuse_as(a, error);
-    const struct auth_user *user = auth_find_user(a->machine->auth, texts.field[0]);
-    if (user == NULL)
-        return refuse_as(a, API_USER_NOT_FOUND);
-    for (uint32_t i = 0; i < user->roles_count; i++)
-        wire_put_bytes(a->out, FIELD_LIST, user->roles[i]);
-    return ST_OK;
-}
-
-static enum status apply_user_list(struct application *a)
-{
-    const struct auth_view *view = a->machine->auth;
-    for (uint32_t i = 0; i < view->users_count; i++) {
-        if (auth_is_listed(view->users[i]->user.name))
-            wire_put_bytes(a->out, FIELD_LIST, view->users[i]->user.name);
-    }
-    return ST_OK;
-}
-
-/* ---- roles ---- */
-
-static enum status apply_role_add(struct application *a, struct slice body)
-{
-    struct texts texts;
-    enum status st = take_texts(body, 1, &texts);
-    if (st != ST_OK)
-        return st;
-    const struct auth_role role = {.name = texts.field[0]};
-    if (role.name.len == 0)
-        return refuse_as(a, API_ROLE_EMPTY);
-    if (auth_find_role(a->machine->auth, role.name) != NULL)
-        return refuse_as(a, API_ROLE_EXISTS);
-    return role.name.len > AUTH_NAME_BYTES_MAX ? ST_TOO_BIG : change_role(a, &role);
-}
-
-/* Takes the role away from everybody that etcd lists. */
-static enum status strip_users(struct machine *machine, struct auth_draft *draft, struct slice role)
-{
-    const struct auth_view *before = machine->auth;
-    for (uint32_t i = 0; i < before->users_count; i++) {
-        const struct auth_user *user = &before->users[i]->user;
-        if (!auth_is_listed(user->name) || !auth_user_has_role(user, role))
-            continue;
-        struct auth_user stripped;
-        enum status st = without_role(machine, user, role, &stripped);
-        if (st == ST_OK)
-            st = store_user(machine, draft, &stripped);
-        if (st != ST_OK)
-            return st;
-    }
-    return ST_OK;
-}
-
-static enum status apply_role_delete(struct application *a, struct slice body)
-{
-    struct machine *machine = a->machine;
-    struct texts texts;
-    enum status st = take_texts(body, 1, &texts);
-    if (st != ST_OK)
-        return st;
-    struct slice name = texts.field[0];
-    if (machine->auth->enabled && slice_eq(name, SLICE(AUTH_ROOT)))
-        return refuse_as(a, API_INVALID_AUTH_MANAGEMENT);
-    if (auth_find_role(machine->auth, name) == NULL)
-        return refuse_as(a, API_ROLE_NOT_FOUND);
-    struct auth_draft draft;
-    st = auth_draft_begin(machine->auth, &draft);
-    if (st != ST_OK)
-        return st;
-    auth_draft_drop_role(&draft, name);
-    st = store_delete(machine->store, BUCKET_AUTH_ROLES, name);
-    if (st == ST_OK)
-        st = strip_users(machine, &draft, name);
-    return end_change(a, &draft, st);
-}
-
-static enum status take_permission(struct slice message, void *out)
-{
-    return auth_permission_decode(message, out);
-}
-
-/* No end, an open end, or one above the key. */
-static bool is_valid_permission(const struct auth_permission *permission)
-{
-    if (permission->key.len == 0)
-        return false;
-    struct slice end = permission->range_end;
-    bool bounded = end.len > 1 || (end.len == 1 && end.data[0] != 0);
-    return !bounded || slice_cmp(permission->key, end) < 0;
-}
-
-static bool is_same_range(const struct auth_permission *a, const struct auth_permission *b)
-{
-    return slice_eq(a->key, b->key) && slice_eq(a->range_end, b->range_end);
-}
-
-/* Only the first permission with this key is looked at for one to replace. */
-static enum status with_permission(struct application *a, const struct auth_role *from,
-                                   const struct auth_permission *permission, struct auth_role *out)
-{
-    uint32_t count = from->permissions_count, at = 0;
-    struct auth_permission *all =
-        ARENA_ARRAY(&a->machine->scratch, struct auth_permission, (size_t)count + 1);
-    if (all == NULL)
-        return ST_NO_MEMORY;
-    if (count > 0)
-        memcpy(all, from->permissions, count * sizeof(all[0]));
-    uint32_t high = count;
-    while (at < high) {
-        uint32_t middle = at + (high - at) / 2;
-        if (slice_cmp(all[middle].key, permission->key) < 0)
-            at = middle + 1;
-        else
-            high = middle;
-    }
-    if (at < count && is_same_range(&all[at], permission)) {
-        all[at].type = permission->type;
-    } else {
-        all[count++] = *permission;
-        auth_sort_permissions(all, count);
-    }
-    *out = (struct auth_role){.name = from->name, .permissions = all, .permissions_count = count};
-    return ST_OK;
-}
-
-static enum status apply_role_grant_permission(struct application *a, struct slice body)
-{
-    enum { NAME, PERMISSION };
-    struct texts texts;
-    struct auth_permission permission = {0};
-    enum status st = take_texts(body, 2, &texts);
-    if (st == ST_OK)
-        st = take_messages(body, PERMISSION + 1, take_permission, &permission);
-    if (st != ST_OK)
-        return st;
-    if (texts.field[PERMISSION].data == NULL)
-        return refuse_as(a, API_PERMISSION_NOT_GIVEN);
-    if (!is_valid_permission(&permission))
-        return refuse_as(a, API_INVALID_AUTH_MANAGEMENT);
-    const struct auth_role *before = auth_find_role(a->machine->auth, texts.field[NAME]);
-    if (before == NULL)
-        return refuse_as(a, API_ROLE_NOT_FOUND);
-    struct auth_role role;
-    st = with_permission(a, before, &permission, &role);
-    return st == ST_OK ? change_role(a, &role) : st;
-}
-
-static enum status apply_role_revoke_permission(struct application *a, struct slice body)
-{
-    enum { NAME, KEY, RANGE_END };
-    struct texts texts;
-    enum status st = take_texts(body, 3, &texts);
-    if (st != ST_OK)
-        return st;
-    const struct auth_role *before = auth_find_role(a->machine->auth, texts.field[NAME]);
-    if (before == NULL)
-        return refuse_as(a, API_ROLE_NOT_FOUND);
-    const struct auth_permission gone = {.key = texts.field[KEY],
-                                         .range_end = texts.field[RANGE_END]};
-    struct auth_permission *kept =
-        ARENA_ARRAY(&a->machine->scratch, struct auth_permission, before->permissions_count);
-    if (kept == NULL)
-        return ST_NO_MEMORY;
-    struct auth_role role = {.name = before->name, .permissions = kept};
-    for (uint32_t i = 0; i < before->permissions_count; i++) {
-        if (!is_same_range(&before->permissions[i], &gone))
-            kept[role.permissions_count++] = before->permissions[i];
-    }
-    if (role.permissions_count == before->permissions_count)
-        return refuse_as(a, API_PERMISSION_NOT_GRANTED);
-    return change_role(a, &role);
-}
-
-/* What the role root may stands in no record. */
-static enum status apply_role_get(struct application *a, struct slice body)
-{
-    static const struct auth_permission all = {.type = AUTH_PERMISSION_READWRITE,
-                                               .range_end = {(const uint8_t *)"", 1}};
-    struct texts texts;
-    enum status st = take_texts(body, 1, &texts);
-    if (st != ST_OK)
-        return st;
-    struct slice name = texts.field[0];
-    enum api_error error = auth_check_role_get(a->machine->auth, a->caller, name);
-    if (error != API_OK)
-        return refuse_as(a, error);
-    const struct auth_role *role = auth_find_role(a->machine->auth, name);
-    if (role == NULL)
-        return refuse_as(a, API_ROLE_NOT_FOUND);
-    bool is_root = slice_eq(name, SLICE(AUTH_ROOT));
-    const struct auth_permission *permissions = is_root ? &all : role->permissions;
-    uint32_t count = is_root ? 1 : role->permissions_count;
-    for (uint32_t i = 0; i < count; i++) {
-        size_t mark = wire_open(a->out, FIELD_LIST);
-        auth_permission_encode(&permissions[i], a->out);
-        wire_close(a->out, mark);
-    }
-    return ST_OK;
-}
-
-static enum status apply_role_list(struct application *a)
-{
-    const struct auth_view *view = a->machine->auth;
-    for (uint32_t i = 0; i < view->roles_count; i++) {
-        if (auth_is_listed(view->roles[i]->role.name))
-            wire_put_bytes(a->out, FIELD_LIST, view->roles[i]->role.name);
     }
     return ST_OK;
 }
@@ -641,9 +226,9 @@ static enum status apply_enable(struct application *a)
         return ST_OK;
     const struct auth_user *root = auth_find_user(machine->auth, SLICE(AUTH_ROOT));
     if (root == NULL)
-        return refuse_as(a, API_ROOT_USER_NOT_EXIST);
+        return auth_refuse(a, API_ROOT_USER_NOT_EXIST);
     if (!auth_user_has_role(root, SLICE(AUTH_ROOT)))
-        return refuse_as(a, API_ROOT_ROLE_NOT_EXIST);
+        return auth_refuse(a, API_ROOT_ROLE_NOT_EXIST);
     struct auth_draft draft;
     enum status st = auth_draft_begin(machine->auth, &draft);
     if (st != ST_OK)
@@ -666,7 +251,7 @@ static enum status apply_disable(struct application *a)
     if (st != ST_OK)
         return st;
     draft.view->enabled = false;
-    st = end_change(a, &draft, put_enabled(a, false));
+    st = auth_end_change(a, &draft, put_enabled(a, false));
     machine_forget_tokens(a->machine);
     return st;
 }
@@ -685,15 +270,15 @@ static enum status apply_authenticate(struct application *a, struct slice body)
 {
     enum { NAME, PASSWORD, TOKEN, FIELD_TOKEN = 2 };
     struct machine *machine = a->machine;
-    struct texts texts;
-    enum status st = take_texts(body, 3, &texts);
+    struct auth_texts texts;
+    enum status st = auth_take_texts(body, 3, &texts);
     if (st != ST_OK)
         return st;
     if (!machine->auth->enabled)
-        return refuse_as(a, API_AUTH_NOT_ENABLED);
+        return auth_refuse(a, API_AUTH_NOT_ENABLED);
     const struct auth_user *user = auth_find_user(machine->auth, texts.field[NAME]);
     if (user == NULL || user->no_password)
-        return refuse_as(a, API_AUTH_FAILED);
+        return auth_refuse(a, API_AUTH_FAILED);
     struct slice prefix = texts.field[TOKEN];
     if (prefix.len == 0)
         return ST_OK;
