@@ -166,11 +166,278 @@ static void test_machine_auth_does_what_etcd_did(void **state)
     buf_deinit(&got);
 }
 
+/* ---- requests ---- */
+
+static struct slice text_field(struct arena *arena, struct slice before, uint32_t number,
+                               struct slice text)
+{
+    uint8_t *bytes = arena_alloc(arena, before.len + 1 + VARINT_BYTES_MAX + text.len);
+    assert_non_null(bytes);
+    size_t size = before.len;
+    if (size > 0)
+        memcpy(bytes, before.data, size);
+    bytes[size++] = (uint8_t)(number << 3 | WIRE_BYTES);
+    size += put_varint(bytes + size, text.len);
+    memcpy(bytes + size, text.data, text.len);
+    return slice_make(bytes, size + text.len);
+}
+
+static const struct auth_caller root_caller = {.name = {(const uint8_t *)"root", 4},
+                                               .revision = 1000};
+
+/* Of up to two texts; NULL: no such field. */
+static struct machine_result change(struct harness *h, enum internal_field field, const char *first,
+                                    const char *second)
+{
+    struct slice body = SLICE_EMPTY;
+    if (first != NULL)
+        body = text_field(&h->arena, body, 1, slice_from_str(first));
+    if (second != NULL)
+        body = text_field(&h->arena, body, 2, slice_from_str(second));
+    return harness_apply_as(h, field, body, &root_caller);
+}
+
+/* $2a$... would be a password; anything is stored. */
+static struct machine_result add_user(struct harness *h, const char *name)
+{
+    struct slice body = text_field(&h->arena, SLICE_EMPTY, 1, slice_from_str(name));
+    body = text_field(&h->arena, body, 4, SLICE("c2VjcmV0")); /* "secret" */
+    return harness_apply_as(h, INTERNAL_AUTH_USER_ADD, body, &root_caller);
+}
+
+static void grant(struct harness *h, const char *role, const char *permission, size_t size)
+{
+    struct slice body = text_field(&h->arena, SLICE_EMPTY, 1, slice_from_str(role));
+    body = text_field(&h->arena, body, 2, slice_make(permission, size));
+    assert_int_equal(
+        harness_apply_as(h, INTERNAL_AUTH_ROLE_GRANT_PERMISSION, body, &root_caller).error, API_OK);
+}
+
+/* root, and bob, who may read and write k. */
+static void enable(struct harness *h)
+{
+    assert_int_equal(add_user(h, "root").error, API_OK);
+    assert_int_equal(change(h, INTERNAL_AUTH_USER_GRANT_ROLE, "root", "root").error, API_OK);
+    assert_int_equal(change(h, INTERNAL_AUTH_ROLE_ADD, "keys", NULL).error, API_OK);
+    grant(h, "keys", "\x08\x02\x12\x01k", 5);
+    assert_int_equal(add_user(h, "bob").error, API_OK);
+    assert_int_equal(change(h, INTERNAL_AUTH_USER_GRANT_ROLE, "bob", "keys").error, API_OK);
+    assert_int_equal(change(h, INTERNAL_AUTH_ENABLE, NULL, NULL).error, API_OK);
+}
+
+static struct auth_caller caller_of(struct harness *h, const char *name)
+{
+    struct auth_view *view = machine_auth(h->machine);
+    struct auth_caller caller = {.name = slice_from_str(name), .revision = auth_revision(view)};
+    auth_view_unref(view);
+    return caller;
+}
+
+static enum api_error put_as(struct harness *h, const char *name, const char *key)
+{
+    const struct kv_put put = {.key = slice_from_str(key), .value = SLICE("v")};
+    const struct auth_caller caller = caller_of(h, name);
+    return harness_apply_as(h, INTERNAL_PUT, encode_put(&h->arena, &put), &caller).error;
+}
+
+static void test_machine_auth_shows_each_change_as_a_view_of_its_own(void **state)
+{
+    struct harness *h = *state;
+    struct auth_view *before = machine_auth(h->machine);
+    assert_false(auth_is_enabled(before));
+    assert_int_equal(auth_revision(before), AUTH_REVISION_FIRST);
+    enable(h);
+    struct auth_view *after = machine_auth(h->machine);
+    assert_int_equal(auth_users_count(before), 0);
+    assert_int_equal(auth_users_count(after), 2);
+    assert_int_equal(auth_revision(after), 7);
+    assert_true(auth_is_enabled(after));
+    assert_true(machine_auth_enabled(h->machine));
+    const struct auth_user *bob = auth_find_user(after, SLICE("bob"));
+    assert_true(slice_eq(bob->password, SLICE("secret")));
+    assert_true(bob->has_options && !bob->no_password);
+    auth_view_unref(before);
+    auth_view_unref(after);
+}
+
+static void test_machine_auth_asks_at_apply(void **state)
+{
+    struct harness *h = *state;
+    enable(h);
+    assert_int_equal(put_as(h, "bob", "k"), API_OK);
+    assert_int_equal(put_as(h, "bob", "l"), API_PERMISSION_DENIED);
+    assert_int_equal(put_as(h, "root", "l"), API_OK);
+    enum api_error error;
+    (void)harness_put(h, &(struct kv_put){.key = SLICE("k")}, &error);
+    assert_int_equal(error, API_USER_EMPTY);
+    struct auth_caller bob = caller_of(h, "bob");
+    assert_int_equal(change(h, INTERNAL_AUTH_ROLE_ADD, "more", NULL).error, API_OK);
+    const struct kv_put put = {.key = SLICE("k")};
+    assert_int_equal(harness_apply_as(h, INTERNAL_PUT, encode_put(&h->arena, &put), &bob).error,
+                     API_AUTH_OLD_REVISION);
+    assert_int_equal(harness_apply_as(h, INTERNAL_AUTH_USER_LIST, SLICE_EMPTY, &bob).error,
+                     API_PERMISSION_DENIED);
+    assert_int_equal(change(h, INTERNAL_AUTH_DISABLE, NULL, NULL).error, API_OK);
+    (void)harness_put(h, &put, &error);
+    assert_int_equal(error, API_OK);
+}
+
+/* An alarm refuses first, but it opens nothing. */
+static void test_machine_auth_holds_while_an_alarm_is_active(void **state)
+{
+    struct harness *h = *state;
+    enable(h);
+    (void)harness_apply(h, INTERNAL_ALARM, SLICE("\x08\x01\x10\x01\x18\x01"));
+    assert_int_equal(put_as(h, "bob", "l"), API_NO_SPACE);
+    const struct kv_delete del = {.key = SLICE("l")};
+    enum api_error error;
+    (void)harness_delete(h, &del, &error);
+    assert_int_equal(error, API_USER_EMPTY);
+    struct slice user = text_field(&h->arena, SLICE_EMPTY, 1, SLICE("eve"));
+    assert_int_equal(harness_apply(h, INTERNAL_AUTH_USER_ADD, user).error, API_USER_EMPTY);
+}
+
+static void test_machine_auth_is_there_after_a_restart(void **state)
+{
+    struct harness *h = *state;
+    enable(h);
+    harness_reopen(h);
+    struct auth_view *view = machine_auth(h->machine);
+    assert_true(auth_is_enabled(view));
+    assert_int_equal(auth_revision(view), 7);
+    auth_view_unref(view);
+    assert_int_equal(put_as(h, "bob", "k"), API_OK);
+    assert_int_equal(put_as(h, "bob", "l"), API_PERMISSION_DENIED);
+}
+
+/* As etcd does when it starts on a store in which nothing was ever changed. */
+static void test_machine_auth_notes_the_first_revision(void **state)
+{
+    struct harness *h = *state;
+    struct slice value;
+    assert_int_equal(store_get(h->store, BUCKET_AUTH, SLICE("authRevision"), &h->arena, &value),
+                     ST_OK);
+    assert_true(slice_eq(value, SLICE("\0\0\0\0\0\0\0\x01")));
+}
+
+static void test_machine_auth_refuses_a_damaged_record(void **state)
+{
+    struct harness *h = *state;
+    assert_int_equal(store_note(h->store, BUCKET_AUTH_USERS, SLICE("bob"), SLICE("\x0a\x09")),
+                     ST_OK);
+    assert_int_equal(machine_reload(h->machine, (struct raft_log_id){.index = 1, .term = 1}),
+                     ST_CORRUPT);
+    assert_non_null(strstr(machine_problem(h->machine), "user or role"));
+}
+
+/* No store could hold it; the proposer is asked before. */
+static void test_machine_auth_stops_at_a_name_that_is_too_long(void **state)
+{
+    struct harness *h = *state;
+    static char name[AUTH_NAME_BYTES_MAX + 2];
+    memset(name, 'n', sizeof(name) - 1);
+    name[AUTH_NAME_BYTES_MAX] = '\0';
+    assert_int_equal(change(h, INTERNAL_AUTH_ROLE_ADD, name, NULL).error, API_OK);
+    name[AUTH_NAME_BYTES_MAX] = 'n';
+    struct slice body = text_field(&h->arena, SLICE_EMPTY, 1, slice_from_str(name));
+    struct raft_entry entry = {.term = 2,
+                               .index = h->index + 1,
+                               .payload =
+                                   internal_request_payload(INTERNAL_AUTH_ROLE_ADD, body, 9)};
+    struct machine_result result;
+    assert_int_equal(machine_apply(h->machine, &entry, &h->arena, &result), ST_UNSUPPORTED);
+    raft_payload_unref(entry.payload);
+}
+
+/* ---- tokens ---- */
+
+static void learn(void *context, struct slice user, struct slice token)
+{
+    assert_int_equal(buf_printf(context, "learn %.*s %.*s;", (int)user.len, (const char *)user.data,
+                                (int)token.len, (const char *)token.data),
+                     ST_OK);
+}
+
+static void forget_user(void *context, struct slice user)
+{
+    assert_int_equal(buf_printf(context, "forget %.*s;", (int)user.len, (const char *)user.data),
+                     ST_OK);
+}
+
+static void forget_all(void *context)
+{
+    assert_int_equal(buf_printf(context, "forget all;"), ST_OK);
+}
+
+static enum api_error authenticate(struct harness *h, const char *name, const char *token)
+{
+    struct slice body = text_field(&h->arena, SLICE_EMPTY, 1, slice_from_str(name));
+    if (token[0] != '\0')
+        body = text_field(&h->arena, body, 3, slice_from_str(token));
+    return harness_apply(h, INTERNAL_AUTHENTICATE, body).error;
+}
+
+static void test_machine_auth_tells_of_tokens(void **state)
+{
+    struct harness *h = *state;
+    struct buf told;
+    buf_init(&told, 4096);
+    const struct auth_token_sink sink = {
+        .context = &told, .learn = learn, .forget_user = forget_user, .forget_all = forget_all};
+    machine_set_token_sink(h->machine, &sink);
+    assert_int_equal(authenticate(h, "bob", "early"), API_AUTH_NOT_ENABLED);
+    enable(h); /* up to entry 8 */
+    assert_int_equal(authenticate(h, "bob", "abc"), API_OK);
+    assert_int_equal(authenticate(h, "bob", ""), API_OK); /* a signed one */
+    assert_int_equal(authenticate(h, "eve", "abc"), API_AUTH_FAILED);
+    struct slice body = text_field(&h->arena, SLICE_EMPTY, 1, SLICE("np"));
+    body = text_field(&h->arena, body, 3, SLICE("\x08\x01"));
+    assert_int_equal(harness_apply_as(h, INTERNAL_AUTH_USER_ADD, body, &root_caller).error, API_OK);
+    assert_int_equal(authenticate(h, "np", "abc"), API_AUTH_FAILED);
+    assert_int_equal(change(h, INTERNAL_AUTH_USER_CHANGE_PASSWORD, "bob", NULL).error, API_OK);
+    assert_int_equal(change(h, INTERNAL_AUTH_USER_CHANGE_PASSWORD, "eve", NULL).error,
+                     API_USER_NOT_FOUND);
+    assert_int_equal(change(h, INTERNAL_AUTH_USER_DELETE, "bob", NULL).error, API_OK);
+    assert_int_equal(change(h, INTERNAL_AUTH_DISABLE, NULL, NULL).error, API_OK);
+    assert_int_equal(change(h, INTERNAL_AUTH_DISABLE, NULL, NULL).error, API_OK);
+    assert_int_equal(machine_reload(h->machine, (struct raft_log_id){.index = h->index, .term = 2}),
+                     ST_OK);
+    assert_true(slice_eq(buf_slice(&told),
+                         SLICE("learn bob abc.8;forget bob;forget bob;forget all;forget all;")));
+    buf_deinit(&told);
+}
+
+/* Of a snapshot: what other threads see changes as a whole. */
+static void test_machine_auth_reloads(void **state)
+{
+    struct harness *h = *state;
+    enable(h);
+    assert_int_equal(store_note(h->store, BUCKET_AUTH, SLICE("authEnabled"), SLICE("\0")), ST_OK);
+    assert_int_equal(store_delete(h->store, BUCKET_AUTH_USERS, SLICE("bob")), ST_OK);
+    assert_int_equal(machine_reload(h->machine, (struct raft_log_id){.index = h->index, .term = 2}),
+                     ST_OK);
+    assert_false(machine_auth_enabled(h->machine));
+    struct auth_view *view = machine_auth(h->machine);
+    assert_false(auth_is_enabled(view));
+    assert_null(auth_find_user(view, SLICE("bob")));
+    assert_non_null(auth_find_user(view, SLICE("root")));
+    auth_view_unref(view);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(test_machine_auth_does_what_etcd_did),
+        TEST(test_machine_auth_shows_each_change_as_a_view_of_its_own),
+        TEST(test_machine_auth_asks_at_apply),
+        TEST(test_machine_auth_holds_while_an_alarm_is_active),
+        TEST(test_machine_auth_is_there_after_a_restart),
+        TEST(test_machine_auth_notes_the_first_revision),
+        TEST(test_machine_auth_refuses_a_damaged_record),
+        TEST(test_machine_auth_stops_at_a_name_that_is_too_long),
+        TEST(test_machine_auth_tells_of_tokens),
+        TEST(test_machine_auth_reloads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
