@@ -173,13 +173,6 @@ static enum status append_kv(struct buf *out, const struct internal_request *req
 
 /* ---- everything else: its name, and its fields by number ---- */
 
-/* Names and passwords of users are told apart: the latter are left out. */
-static bool is_secret(uint32_t request, uint32_t field)
-{
-    return ((request == 1100 || request == 1103 || request == 1012) && field == 2) ||
-           (request == 1100 && field == 4) || (request == 1103 && field == 3);
-}
-
 static const char *request_name(uint32_t field)
 {
     static const struct {
@@ -216,7 +209,7 @@ static const char *request_name(uint32_t field)
     return NULL;
 }
 
-static enum status append_fields(struct buf *out, uint32_t request, struct slice body)
+static enum status append_fields(struct buf *out, struct slice body)
 {
     enum status st = ST_OK;
     while (body.len > 0 && st == ST_OK) {
@@ -226,14 +219,80 @@ static enum status append_fields(struct buf *out, uint32_t request, struct slice
         st = buf_printf(out, " %" PRIu32 ":", field.number);
         if (st != ST_OK)
             return st;
-        if (is_secret(request, field.number))
-            st = buf_printf(out, "(left out)");
-        else if (field.type == WIRE_BYTES)
+        if (field.type == WIRE_BYTES)
             st = append_quoted(out, field.bytes);
         else
             st = buf_printf(out, "%" PRIu64, field.value);
     }
     return st;
+}
+
+/* ---- users and roles ---- */
+
+static bool is_auth(uint32_t request)
+{
+    return request >= INTERNAL_AUTH_ENABLE && request <= INTERNAL_AUTH_ROLE_REVOKE_PERMISSION;
+}
+
+/* authpb.Permission{permType=1, key=2, range_end=3}. */
+static enum status append_permission(struct buf *out, struct slice message)
+{
+    static const char *const types[] = {"READ", "WRITE", "READWRITE"};
+    uint64_t type = 0;
+    struct slice key = SLICE_EMPTY, end = SLICE_EMPTY;
+    while (message.len > 0) {
+        struct wire_field field;
+        if (wire_next(&message, &field) != ST_OK)
+            return append_unknown(out, " and what does not decode", message);
+        if (field.number == 1 && field.type == WIRE_VARINT)
+            type = field.value;
+        if (field.number == 2 && field.type == WIRE_BYTES)
+            key = field.bytes;
+        if (field.number == 3 && field.type == WIRE_BYTES)
+            end = field.bytes;
+    }
+    enum status st = buf_printf(out, " %s ", type < 3 ? types[type] : "?");
+    return st == ST_OK ? append_range(out, key, end) : st;
+}
+
+/* Names are shown; passwords, their hashes and tokens are left out. */
+static enum status append_auth_field(struct buf *out, uint32_t request,
+                                     const struct wire_field *field, struct slice *key)
+{
+    if (field->type != WIRE_BYTES)
+        return ST_OK;
+    if (request == INTERNAL_AUTH_ROLE_GRANT_PERMISSION && field->number == 2)
+        return append_permission(out, field->bytes);
+    if (request == INTERNAL_AUTH_USER_ADD && field->number == 3)
+        return field->bytes.len == 0 ? ST_OK : buf_printf(out, " without a password");
+    if (request == INTERNAL_AUTH_ROLE_REVOKE_PERMISSION && field->number == 2) {
+        *key = field->bytes;
+        return ST_OK;
+    }
+    bool is_role = field->number == 2 && (request == INTERNAL_AUTH_USER_GRANT_ROLE ||
+                                          request == INTERNAL_AUTH_USER_REVOKE_ROLE);
+    if (field->number != 1 && !is_role)
+        return ST_OK;
+    enum status st = buf_append(out, SLICE(" "));
+    return st == ST_OK ? append_quoted(out, field->bytes) : st;
+}
+
+static enum status append_auth(struct buf *out, uint32_t request, struct slice body)
+{
+    struct slice key = SLICE_EMPTY, end = SLICE_EMPTY;
+    enum status st = ST_OK;
+    while (body.len > 0 && st == ST_OK) {
+        struct wire_field field;
+        if (wire_next(&body, &field) != ST_OK)
+            return buf_printf(out, " and what does not decode");
+        if (field.number == 3 && field.type == WIRE_BYTES)
+            end = field.bytes;
+        st = append_auth_field(out, request, &field, &key);
+    }
+    if (st != ST_OK || request != INTERNAL_AUTH_ROLE_REVOKE_PERMISSION)
+        return st;
+    st = buf_append(out, SLICE(" "));
+    return st == ST_OK ? append_range(out, key, end) : st;
 }
 
 /* LeaseGrantRequest{TTL=1, ID=2}; LeaseRevokeRequest{ID=1}. */
@@ -285,7 +344,9 @@ static enum status append_other(struct buf *out, struct slice data)
     if (name == NULL)
         return append_unknown(out, "unknown request", data);
     enum status st = buf_printf(out, "%s", name);
-    return st == ST_OK ? append_fields(out, field, body) : st;
+    if (st != ST_OK)
+        return st;
+    return is_auth(field) ? append_auth(out, field, body) : append_fields(out, body);
 }
 
 static enum status append_legacy(struct buf *out, const struct internal_request *request)
@@ -313,7 +374,11 @@ static enum status append_normal(struct buf *out, struct slice data)
     if (request.is_legacy)
         return append_legacy(out, &request);
     bool is_kv = request.field >= INTERNAL_RANGE && request.field <= INTERNAL_COMPACTION;
-    return is_kv ? append_kv(out, &request) : append_other(out, data);
+    st = is_kv ? append_kv(out, &request) : append_other(out, data);
+    if (st != ST_OK || request.caller.name.len == 0)
+        return st;
+    st = buf_append(out, SLICE(", as "));
+    return st == ST_OK ? append_quoted(out, request.caller.name) : st;
 }
 
 /* ---- configuration changes ---- */
