@@ -1,8 +1,9 @@
 /* Users and roles: read at start, changed by entries, and who may what when an entry is applied.
  * The order of what is refused, what counts the revision up and what is written are etcd's. */
+#include "server/state/machine_auth.h"
+
 #include "base/bytes.h"
 #include "server/state/lessor.h"
-#include "server/state/machine_auth.h"
 
 #include <inttypes.h>
 
