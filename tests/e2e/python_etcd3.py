@@ -333,6 +333,7 @@ def main():
     parser = lib.arguments(__doc__, cleat="build/release/server/cleat", etcd="etcd", etcdctl="etcdctl",
                            descriptors="build/release/tests/e2e/api.pb")
     parser.add_argument("--only", help="scenarios by name, separated by commas")
+    parser.add_argument("--leave-out", default="", help="the same, of those not wanted")
     args = parser.parse_args()
     args.etcd, etcdctl = lib.need_program(args.etcd), lib.need_program(args.etcdctl)
     etcd3.locks.tenacity = types.SimpleNamespace(**dict(vars(tenacity), retry=retry))
@@ -347,7 +348,8 @@ def main():
         cluster = cluster_lib.Cluster(binary, os.path.join(folder, name), 3, flags=flags, etcdctl=etcdctl).start()
         cluster.wait_leader()
         scripts.append(Script(name, cluster, messages))
-    scenarios = [s for s in SCENARIOS if not args.only or s.__name__ in args.only.split(",")]
+    scenarios = [s for s in SCENARIOS if s.__name__ not in args.leave_out.split(",") and (
+        not args.only or s.__name__ in args.only.split(","))]
     failures = []
     threads = [threading.Thread(target=run, args=(s, scenarios, failures), daemon=True) for s in scripts]
     for thread in threads:
