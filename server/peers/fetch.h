@@ -34,4 +34,13 @@ struct peer_fetched {
  * ST_TOO_BIG, ST_NO_MEMORY; out is then empty.
  */
 CHECKED enum status peer_fetch(const struct peer_fetch *fetch, struct peer_fetched *out);
+
+/* Requests one after another over one connection, which stays open between them; for requests that
+ * do no harm when they come twice. One thread at a time. */
+struct peer_line;
+CHECKED enum status peer_line_new(struct peer_line **out); /* ST_NO_MEMORY */
+void peer_line_free(struct peer_line *line);               /* NULL is fine */
+/* As peer_fetch(), to any URL; another one than the last ends that connection. */
+CHECKED enum status peer_line_fetch(struct peer_line *line, const struct peer_fetch *fetch,
+                                    struct peer_fetched *out);
 #endif

@@ -297,6 +297,12 @@ static enum status start_watching(struct member *m)
     return watching_start(&m->watching, &options);
 }
 
+static void post_to_leader(void *context, struct leader_post *post)
+{
+    struct member *m = context;
+    leader_posts_give(&m->leader_posts, post);
+}
+
 static enum status make_services(struct member *m)
 {
     const struct services_options services = {
@@ -316,6 +322,7 @@ static enum status make_services(struct member *m)
         .strict_reconfig = m->options.strict_reconfig,
         .peers = {.active_since_ns = active_since_ns,
                   .forward_promotion = forward_promotion,
+                  .post_to_leader = post_to_leader,
                   .context = m},
     };
     return services_new(&services, &m->services);
@@ -387,6 +394,8 @@ static enum status start_all(struct member *m, char *why, size_t why_bytes)
         st = start_threads(m);
     if (st == ST_OK)
         st = forwarder_start(&m->forwarder, m->loops, m->machine);
+    if (st == ST_OK)
+        st = leader_posts_start(&m->leader_posts, m->loops, m->machine);
     if (st == ST_OK)
         st = cluster_watch_start(&m->cluster_watch);
     if (st == ST_OK)
@@ -566,6 +575,7 @@ void member_close(struct member *m)
     corruption_watch_stop(&m->corruption_watch);
     cluster_watch_stop(&m->cluster_watch);
     forwarder_stop(&m->forwarder);
+    leader_posts_stop(&m->leader_posts);
     watching_stop(&m->watching);
     if (m->loops != NULL)
         finish_work(m);

@@ -8,6 +8,7 @@
 #include "server/run/cluster_watch.h"
 #include "server/run/corruption_watch.h"
 #include "server/run/forward.h"
+#include "server/run/leader_posts.h"
 #include "server/run/member.h"
 #include "server/run/publish.h"
 #include "server/run/quota.h"
@@ -45,6 +46,7 @@ struct member {
     struct peer_port *peer_port;
     struct publisher publisher;
     struct forwarder forwarder;
+    struct leader_posts leader_posts;
     struct cluster_watch cluster_watch;
     struct corruption_watch corruption_watch;
     struct auto_compaction auto_compaction;

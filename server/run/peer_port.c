@@ -164,6 +164,33 @@ static void hash_kv(struct peer_port *port, struct peer_request *request)
     loops_read_local(port->member->loops, &question->read);
 }
 
+struct lease_turn {
+    struct lease_question question;
+    struct peer_request *request;
+};
+
+static void lease_answered(struct lease_question *question, uint32_t status, struct slice body)
+{
+    struct lease_turn *turn = CONTAINER_OF(question, struct lease_turn, question);
+    answer(turn->request, status, status == 200 ? "application/protobuf" : NULL, body);
+    free(turn);
+}
+
+static void ask_lease(struct peer_port *port, struct peer_request *request)
+{
+    struct lease_turn *turn = calloc(1, sizeof(*turn));
+    if (turn == NULL) {
+        answer_error(request, 500, status_str(ST_NO_MEMORY));
+        return;
+    }
+    *turn =
+        (struct lease_turn){.question = {.is_ttl = request->kind == PEER_REQUEST_LEASES_INTERNAL,
+                                         .body = request->body,
+                                         .done = lease_answered},
+                            .request = request};
+    services_ask_lease(port->member->services, &turn->question);
+}
+
 static void handle(void *context, struct peer_request *request)
 {
     struct peer_port *port = context;
@@ -180,7 +207,7 @@ static void handle(void *context, struct peer_request *request)
         return;
     case PEER_REQUEST_LEASES:
     case PEER_REQUEST_LEASES_INTERNAL:
-        answer_error(request, 404, "lease not found"); /* there are none yet */
+        ask_lease(port, request);
         return;
     case PEER_REQUEST_DOWNGRADE_ENABLED:
         answer(request, 200, NULL,
