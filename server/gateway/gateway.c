@@ -119,7 +119,8 @@ enum status gateway_call_new(struct gateway *gateway, const struct gateway_route
     arena_init(&call->arena, GATEWAY_ARENA_BYTES_MAX);
     size_t request_bytes_max = gateway->options.request_bytes_max;
     buf_init(&call->body, request_bytes_max * GATEWAY_JSON_FACTOR + BODY_BYTES_MIN);
-    buf_init(&call->wire, SIZE_MAX); /* never more than the JSON */
+    buf_init(&call->wire,
+             SIZE_MAX); /* three times the JSON at most, where every byte is no UTF-8 */
     buf_init(&call->message_out, SIZE_MAX);
     buf_init(&call->json, GATEWAY_ANSWER_BYTES_MAX);
     buf_init(&call->error_json, GATEWAY_ANSWER_BYTES_MAX);

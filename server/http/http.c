@@ -132,9 +132,13 @@ static bool is_path_or_below(const char *url, const char *path)
     return strncmp(url, path, len) == 0 && (url[len] == '\0' || url[len] == '/');
 }
 
+/* One that is there, whatever the method. */
 static bool is_checks_path(const char *url)
 {
-    return is_path_or_below(url, "/livez") || is_path_or_below(url, "/readyz");
+    static const struct http_query nothing;
+    struct http_checks checks;
+    return (is_path_or_below(url, "/livez") || is_path_or_below(url, "/readyz")) &&
+           http_checks_parse(url, &nothing, &checks) == ST_OK;
 }
 
 static bool is_page(const struct http_server *server, const char *url, const char *path)

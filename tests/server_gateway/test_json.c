@@ -140,6 +140,8 @@ static void test_decode_bytes_and_texts(void **state)
     expect(
         "{\"name\":\"\xff\xc0\xaf\xed\xa0\x80x\"}", USER_ADD,
         "{\"name\":\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbdx\"}");
+    expect_error("{\"key\":\"\\u0041\xff\xff\xff\xff\xff\xff\xff\xff\"}", PUT,
+                 "illegal base64 data at input byte 1");
     expect_error("{\"key\":\"Z\"}", PUT, "illegal base64 data at input byte 0");
     expect_error("{\"key\":\"Zg\"}", PUT, "illegal base64 data at input byte 0");
     expect_error("{\"key\":\"Zm9-\"}", PUT, "illegal base64 data at input byte 3");
