@@ -285,8 +285,11 @@ static enum status upkeep(struct applier *a, uint64_t now_ns, bool *more_out)
     note_compaction(a);
     if (st != ST_OK)
         return st;
-    if (*more_out)
-        metrics_observe(METRIC_COMPACTION_PAUSE, clock_monotonic_ns(clock) - began_ns);
+    if (*more_out) {
+        uint64_t took_ns = clock_monotonic_ns(clock) - began_ns;
+        metrics_observe(METRIC_COMPACTION_PAUSE, took_ns);
+        metrics_observe(METRIC_INDEX_COMPACTION_PAUSE, took_ns);
+    }
     bool wanted = atomic_exchange_explicit(&a->loops->seal_wanted, false, memory_order_acquire);
     if (!a->unsealed && !wanted)
         return ST_OK;

@@ -122,6 +122,7 @@ static bool propose_revocation(struct leases *leases, lease_id id, raft_term ter
                                          .payload = payload,
                                          .id = request_id,
                                          .only_term = term,
+                                         .urgent = true,
                                          .done = revocation_done}};
     leases->open_count++;
     loops_propose(loops, &revocation->proposal);
@@ -239,6 +240,7 @@ static enum status propose_checkpoints(struct loops *loops, const struct lease *
                                          .payload = payload,
                                          .id = id,
                                          .only_term = term,
+                                         .urgent = true,
                                          .done = checkpoint_done}};
     loops_propose(loops, &checkpoint->proposal);
     return ST_OK;

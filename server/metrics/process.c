@@ -94,6 +94,14 @@ static enum status render_files(struct buf *out, double used, double limit)
     return st;
 }
 
+/* None is the largest number, as Prometheus' own library says it. */
+static double max_memory(void)
+{
+    struct rlimit limit = {.rlim_cur = RLIM_INFINITY};
+    getrlimit(RLIMIT_AS, &limit);
+    return limit.rlim_cur == RLIM_INFINITY ? (double)UINT64_MAX : (double)limit.rlim_cur;
+}
+
 enum status process_render(struct buf *out)
 {
     struct rlimit limit = {0};
@@ -113,5 +121,8 @@ enum status process_render(struct buf *out)
     if (st == ST_OK)
         st = line(out, "process_virtual_memory_bytes", "gauge", "Virtual memory size in bytes.",
                   (double)facts.virtual_bytes);
+    if (st == ST_OK)
+        st = line(out, "process_virtual_memory_max_bytes", "gauge",
+                  "Maximum amount of virtual memory available in bytes.", max_memory());
     return st;
 }

@@ -74,6 +74,8 @@
     X(MVCC_HASH_REVISION, S, 10 * MS, 15, "etcd_mvcc_hash_rev_duration_seconds", "The latency distribution of storage hash by revision operation.") \
     X(COMPACTION_TOTAL, MS, 100 * MS, 14, "etcd_debugging_mvcc_db_compaction_total_duration_milliseconds", "Bucketed histogram of db compaction total duration.") \
     X(LEASE_TTLS, 1, 1, 24, "etcd_debugging_lease_ttl_total", "Bucketed histogram of lease TTLs.") \
+    X(INDEX_COMPACTION_PAUSE, MS, MS / 2, 14, "etcd_debugging_mvcc_index_compaction_pause_duration_milliseconds", "Bucketed histogram of index compaction pause duration.") \
+    X(SNAPSHOT_SAVE, S, 100 * MS, 10, "etcd_snap_db_save_total_duration_seconds", "The total latency distributions of v3 snapshot save") \
     X(COMPACTION_PAUSE, MS, 1 * MS, 13, "etcd_debugging_mvcc_db_compaction_pause_duration_milliseconds", "Bucketed histogram of db compaction pause duration.")
 
 /* Values by label. */

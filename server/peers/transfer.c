@@ -439,6 +439,7 @@ static void count_received(const struct transfer *t, raft_id sender, enum status
     if (st == ST_OK) {
         metrics_child_add(metrics_child(METRIC_SNAPSHOT_RECEIVED, from), 1);
         metrics_child_observe(metrics_histogram_child(METRIC_SNAPSHOT_RECEIVE, from), took);
+        metrics_observe(METRIC_SNAPSHOT_SAVE, took);
         log_info("received and saved database snapshot", LOG_STR("remote-snapshot-sender-id", hex),
                  LOG_STR("path", t->path), LOG_DURATION("took", took));
         return;

@@ -39,7 +39,7 @@ static void on_lease_grant(struct rpc_call *call)
     if (error == API_OK)
         error = name_lease(call);
     if (error != API_OK)
-        finish_error(call, error);
+        refuse_write(call, error);
     else
         propose_message(call, INTERNAL_LEASE_GRANT);
 }
