@@ -4,6 +4,7 @@
  * nothing else may change the key space. */
 #include "base/assert.h"
 #include "base/buf.h"
+#include "server/run/log.h"
 #include "server/state/check.h"
 #include "tests/server_services/fixture.h"
 #include "tests/server_state/kv_model.h"
@@ -402,10 +403,21 @@ static void step(struct fuzz *fuzz)
     arena_reset(&fuzz->fixture.harness.arena);
 }
 
+/* What is logged of each call would be most of the time spent. */
+static void keep_quiet(void)
+{
+    static const char *const outputs[] = {"stderr"};
+    static bool is_quiet;
+    if (!is_quiet)
+        ASSERT(log_open(LOG_LEVEL_FATAL, outputs, 1, NULL) == ST_OK);
+    is_quiet = true;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct fuzz fuzz;
     fuzz = (struct fuzz){.data = data, .size = size};
+    keep_quiet();
     fixture_init(&fuzz.fixture);
     kv_model_init(&fuzz.model, REVISIONS_MAX);
     fuzz.model.has_lease = has_lease;
