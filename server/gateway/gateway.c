@@ -462,15 +462,17 @@ bool gateway_call_head(struct gateway_call *call, struct gateway_head *out)
     bool has_ended = outcome(call, &code, &text);
     bool has_message = (atomic_load(&call->flags) & CALL_READY) != 0;
     if (!is_stream(call) || (call->is_refused && !has_message)) {
-        if (has_ended && !call->is_refused && !call->is_encoded) {
+        if (!has_ended)
+            return false; /* json may be another thread's at the moment */
+        if (!call->is_refused && !call->is_encoded) {
             gateway_encode_answer(call);
             (void)outcome(call, &code, &text);
         }
-        if (has_ended && code != RPC_OK)
+        if (code != RPC_OK)
             return fill_error(call, code, text, out);
         out->has_metadata = true;
         out->body = buf_slice(&call->json);
-        return has_ended;
+        return true;
     }
     out->is_stream = true;
     out->has_metadata = has_message;

@@ -468,7 +468,7 @@ static void test_gateway_knows_its_paths(void **state)
 static void *send_many(void *context)
 {
     struct rpc_call *call = context;
-    for (uint32_t sent = 0; sent < 200;) {
+    for (uint32_t sent = 0; sent < 50;) {
         enum status st = rpc_send(call, ALIVE);
         if (st == ST_OK)
             sent++;
@@ -491,7 +491,7 @@ static void test_gateway_stream_from_another_thread(void **state)
     while ((what = gateway_call_read(call, piece, sizeof(piece), &got)) != GATEWAY_END)
         bytes += what == GATEWAY_BYTES ? got : 0;
     pthread_join(thread, NULL);
-    assert_int_equal(bytes, 200 * strlen(ALIVE_JSON));
+    assert_int_equal(bytes, 50 * strlen(ALIVE_JSON));
     gateway_call_close(call);
     assert_int_equal(atomic_load(&t.released), 1);
 }
