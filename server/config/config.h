@@ -60,6 +60,8 @@ struct config {
     uint64_t max_request_bytes;
     uint64_t max_concurrent_streams;
     int64_t grpc_keepalive_min_ns, grpc_keepalive_interval_ns, grpc_keepalive_timeout_ns;
+    const char *auth_token; /* "simple", "jwt,..." or "" */
+    uint64_t auth_token_ttl_s, bcrypt_cost;
     bool enable_gateway;
     const char *cors, *host_whitelist; /* comma-separated; "*" among them: any */
     const char *metrics;               /* "basic", "extensive" */

@@ -149,13 +149,11 @@ static void look_at_version(struct cluster_watch *w)
     memcpy(w->version_seen, version, sizeof(version));
 }
 
-/* The store is another's at the start, or becomes it with a snapshot of the leader's. */
 static void look_at_auth(struct cluster_watch *w)
 {
     bool enabled = machine_auth_enabled(w->machine);
-    if (enabled && !w->auth_seen)
-        log_error("client calls are refused",
-                  LOG_STR("error", api_error_text(API_AUTH_UNSUPPORTED)));
+    if (enabled != w->auth_seen)
+        log_info(enabled ? "enabled authentication" : "disabled authentication");
     w->auth_seen = enabled;
 }
 

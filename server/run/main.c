@@ -2,6 +2,7 @@
 #include "base/minmax.h"
 #include "server/config/config.h"
 #include "server/rpc/listener.h"
+#include "server/run/auth_setup.h"
 #include "server/run/front.h"
 #include "server/run/log.h"
 #include "server/run/member.h"
@@ -29,6 +30,7 @@ struct program {
     struct config config;
     int signal_fd;
     struct listeners clients, http, metrics, peers;
+    struct auth_setup auth;
     struct member *member;
     struct front *front;
 };
@@ -92,6 +94,9 @@ static uint64_t quota_bytes(int64_t flag)
 static bool open_member(struct program *p)
 {
     struct config *c = &p->config;
+    char why[WHY_BYTES] = "";
+    enum status st = auth_setup_open(&p->auth, c->auth_token, c->auth_token_ttl_s, c->bcrypt_cost,
+                                     why, sizeof(why));
     struct member_options options = {
         .data_dir = c->data_dir,
         .wal_dir = c->wal_dir,
@@ -128,9 +133,10 @@ static bool open_member(struct program *p)
         .pollers_count = pollers_count(),
         .readers_count = READERS_COUNT,
         .waves = true,
+        .auth = p->auth.auth,
     };
-    char why[WHY_BYTES];
-    enum status st = member_open(&options, &p->member, why, sizeof(why));
+    if (st == ST_OK)
+        st = member_open(&options, &p->member, why, sizeof(why));
     p->peers.count = 0; /* taken, whatever happened */
     if (st != ST_OK)
         log_fatal("cannot start the member", LOG_STR("data-dir", c->data_dir),
@@ -242,6 +248,7 @@ static void stop(struct program *p)
     }
     front_close(p->front, GRACE_MS);
     member_close(p->member);
+    auth_setup_close(&p->auth);
     close_all(&p->clients);
     close_all(&p->http);
     close_all(&p->metrics);

@@ -305,6 +305,9 @@ static void post_to_leader(void *context, struct leader_post *post)
 
 static enum status make_services(struct member *m)
 {
+    struct services_auth auth = m->options.auth;
+    auth.give = workers_give;
+    auth.context = &m->workers;
     const struct services_options services = {
         .loops = m->loops,
         .machine = m->machine,
@@ -324,6 +327,7 @@ static enum status make_services(struct member *m)
                   .forward_promotion = forward_promotion,
                   .post_to_leader = post_to_leader,
                   .context = m},
+        .auth = auth,
     };
     return services_new(&services, &m->services);
 }
@@ -396,6 +400,8 @@ static enum status start_all(struct member *m, char *why, size_t why_bytes)
         st = forwarder_start(&m->forwarder, m->loops, m->machine);
     if (st == ST_OK)
         st = leader_posts_start(&m->leader_posts, m->loops, m->machine);
+    if (st == ST_OK)
+        st = workers_start(&m->workers);
     if (st == ST_OK)
         st = cluster_watch_start(&m->cluster_watch);
     if (st == ST_OK)
@@ -580,6 +586,7 @@ void member_close(struct member *m)
     if (m->loops != NULL)
         finish_work(m);
     stop_threads(m);
+    workers_stop(&m->workers); /* after the actors, which give it work */
     peer_port_stop(m->peer_port);
     loops_free(m->loops);
     if (!m->services_left)

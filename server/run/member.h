@@ -5,6 +5,7 @@
 #define SERVER_RUN_MEMBER_H
 #include "base/status.h"
 #include "server/loops/loops.h"
+#include "server/services/services.h"
 #include "wal/disks.h"
 
 #include <stdbool.h>
@@ -47,6 +48,7 @@ struct member_options {
     uint32_t pollers_count; /* reader slots kept for the rpc pollers, before the reader threads' */
     uint32_t readers_count;
     bool waves;
+    struct services_auth auth; /* but for who does the work; the key is borrowed */
 };
 
 /* Opens or makes the member and starts its threads; a lone one campaigns at once. why (at least

@@ -16,6 +16,7 @@
 #include "server/run/stall.h"
 #include "server/run/thread.h"
 #include "server/run/watching.h"
+#include "server/run/workers.h"
 #include "storage/backend.h"
 #include "storage/datadir/datadir.h"
 #include "storage/mvcc.h"
@@ -47,6 +48,7 @@ struct member {
     struct publisher publisher;
     struct forwarder forwarder;
     struct leader_posts leader_posts;
+    struct workers workers;
     struct cluster_watch cluster_watch;
     struct corruption_watch corruption_watch;
     struct auto_compaction auto_compaction;

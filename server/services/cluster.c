@@ -68,6 +68,11 @@ static void on_member_list(struct rpc_call *call)
         finish_error(call, API_UNDECODABLE);
         return;
     }
+    enum api_error refused = auth_is_user(call);
+    if (refused != API_OK) {
+        refuse_caller(call, refused);
+        return;
+    }
     if (!request.linearizable) {
         answer_member_list(call);
         return;

@@ -35,6 +35,11 @@ static void defragmented(struct defragment_request *request, enum api_error erro
 void on_defragment(struct rpc_call *call)
 {
     struct services *services = call->service;
+    enum api_error refused = auth_raw(auth_is_root(call));
+    if (refused != API_OK) {
+        refuse_caller(call, refused);
+        return;
+    }
     struct defragment_call *defragment = ARENA_NEW(call->arena, struct defragment_call);
     if (defragment == NULL) {
         finish_error(call, API_NO_MEMORY);

@@ -1,6 +1,6 @@
-/* server/services/gate.c - what is looked at before any method: a learner serves almost nothing,
- * nor does a member whose store has users, and a client may ask to be refused at once where there
- * is no leader. */
+/* server/services/gate.c - what is looked at before any method: a learner serves almost nothing, a
+ * client may ask to be refused at once where there is no leader, and its token may be younger than
+ * what this member knows. */
 #include "server/services/services_private.h"
 #include "server/state/machine.h"
 
@@ -31,11 +31,13 @@ static bool learner_serves(const struct rpc_method *method)
     return is_among(method, paths, METHODS_OF(paths));
 }
 
-/* What the operator needs to see what is the matter; nothing that shows or takes content. */
-static bool is_served_with_auth(const struct rpc_method *method)
+/* Nobody asks these who calls them. */
+static bool ignores_tokens(const struct rpc_method *method)
 {
-    static const char *const paths[] = {"/etcdserverpb.Maintenance/Status",
-                                        "/grpc.health.v1.Health/Check"};
+    static const char *const paths[] = {
+        "/etcdserverpb.Maintenance/Status", "/etcdserverpb.Lease/LeaseKeepAlive",
+        "/etcdserverpb.Auth/Authenticate", "/grpc.health.v1.Health/Check",
+        "/grpc.health.v1.Health/Watch"};
     return is_among(method, paths, METHODS_OF(paths));
 }
 
@@ -52,8 +54,8 @@ static enum api_error judge(const struct rpc_call *call)
     loops_get_status(services->options.loops, &status);
     if (status.is_learner && !learner_serves(call->method))
         return API_LEARNER_NOT_SUPPORTED;
-    if (machine_auth_enabled(services->options.machine) && !is_served_with_auth(call->method))
-        return API_AUTH_UNSUPPORTED;
+    if (call->repeated && atomic_load(&call->canceled))
+        return API_CANCELED;
     return status.leader == 0 && wants_leader(call) ? API_NO_LEADER : API_OK;
 }
 
@@ -63,12 +65,19 @@ static const struct rpc_method *inner_of(const struct rpc_call *call)
     return services->inner[call->method - services->gates];
 }
 
+static bool waits(struct rpc_call *call)
+{
+    const struct services *services = call->service;
+    return machine_auth_enabled(services->options.machine) && !ignores_tokens(call->method) &&
+           auth_waits(call);
+}
+
 static void gate_call(struct rpc_call *call)
 {
     enum api_error error = judge(call);
     if (error != API_OK)
         finish_error(call, error);
-    else
+    else if (!waits(call))
         inner_of(call)->on_call(call);
 }
 
@@ -79,8 +88,15 @@ static void gate_message(struct rpc_call *call, struct slice message)
     enum api_error error = call->state == NULL ? judge(call) : API_OK;
     if (error != API_OK)
         finish_error(call, error);
-    else
+    else if (message.data == NULL || call->state != NULL || !waits(call))
         inner_of(call)->on_message(call, message);
+}
+
+/* One that is held is ended when it is handed over once more: its method may not have seen it. */
+static void gate_cancel(struct rpc_call *call)
+{
+    if (!call->held)
+        inner_of(call)->on_cancel(call);
 }
 
 enum status gates_init(struct services *services)
@@ -102,6 +118,7 @@ enum status gates_init(struct services *services)
             *gate = methods[j];
             gate->on_call = methods[j].on_call == NULL ? NULL : gate_call;
             gate->on_message = methods[j].on_message == NULL ? NULL : gate_message;
+            gate->on_cancel = methods[j].on_cancel == NULL ? NULL : gate_cancel;
         }
     }
     return ST_OK;

@@ -35,6 +35,11 @@ void on_hash_cancel(struct rpc_call *call)
 void on_hash(struct rpc_call *call)
 {
     struct services *services = call->service;
+    enum api_error refused = auth_raw(auth_is_root(call));
+    if (refused != API_OK) {
+        refuse_caller(call, refused);
+        return;
+    }
     struct export_request *export = ARENA_NEW(call->arena, struct export_request);
     if (export == NULL) {
         finish_error(call, API_NO_MEMORY);

@@ -11,51 +11,6 @@
 
 /* ---- writes ---- */
 
-static void write_done(struct proposal *proposal, enum api_error error, struct slice response)
-{
-    struct rpc_call *call = proposal->request.call;
-    if (!proposal->answer_now)
-        finish_later(call, error, response);
-    else
-        rpc_finish(call, (enum rpc_code)api_error_code(error), api_error_text(error), response);
-}
-
-/* What leads out of trouble, and what keeps leases, is not held up by what leads into it. */
-static bool is_urgent(enum internal_field field)
-{
-    return field == INTERNAL_ALARM || field == INTERNAL_COMPACTION ||
-           field == INTERNAL_LEASE_REVOKE || field == INTERNAL_LEASE_CHECKPOINT;
-}
-
-/* The request goes into the entry as it came: whatever the decoder lets pass, etcd's decoder reads
- * the same way. */
-void propose_message(struct rpc_call *call, enum internal_field field)
-{
-    struct services *services = call->service;
-    struct loops *loops = services->options.loops;
-    uint64_t id = loops_next_id(loops);
-    if (internal_request_size(field, call->message.len, id) > services->options.request_bytes_max) {
-        finish_error(call, API_REQUEST_TOO_LARGE);
-        return;
-    }
-    struct proposal *proposal = ARENA_NEW(call->arena, struct proposal);
-    struct raft_payload *payload =
-        proposal == NULL ? NULL : internal_request_payload(field, call->message, id);
-    if (payload == NULL) {
-        finish_error(call, API_NO_MEMORY);
-        return;
-    }
-    *proposal = (struct proposal){.request = {.kind = REQUEST_PROPOSAL,
-                                              .deadline_ns = request_deadline_ns(services),
-                                              .call = call},
-                                  .payload = payload,
-                                  .id = id,
-                                  .urgent = is_urgent(field),
-                                  .done = write_done};
-    call->trace = &proposal->request;
-    loops_propose(loops, proposal);
-}
-
 static enum api_error decoded(enum status st)
 {
     if (st == ST_OK)
@@ -97,8 +52,13 @@ static void on_compact(struct rpc_call *call)
     enum api_error error = decoded(kv_compact_decode(call->message, &compact));
     if (error == API_OK)
         error = admit_write(call->service, /* cost= */ 0);
-    if (error != API_OK)
+    if (error != API_OK) {
         finish_error(call, error);
+        return;
+    }
+    error = auth_is_root(call); /* it takes history from everybody */
+    if (error != API_OK)
+        refuse_caller(call, error);
     else
         propose_message(call, INTERNAL_COMPACTION);
 }
@@ -129,11 +89,16 @@ static void answer_range(struct rpc_call *call, const struct kv_range *range, ui
     const struct services *services = call->service;
     struct response_header header = header_now(services, 0);
     struct slice response;
-    enum status st =
-        range_answer(services->options.mvcc, reader, range, &header, call->arena, &response);
+    uint64_t users = auth_revision_before(call);
+    enum api_error error = auth_may_read(call, range->key, range->range_end);
+    if (error == API_OK)
+        error = api_error_of(
+            range_answer(services->options.mvcc, reader, range, &header, call->arena, &response));
     note_read(call);
-    if (st != ST_OK)
-        finish_error(call, api_error_of(st));
+    if (error == API_OK)
+        error = auth_is_unchanged(call, users);
+    if (error != API_OK)
+        finish_error(call, error);
     else
         rpc_finish(call, RPC_OK, NULL, response);
 }
@@ -152,12 +117,17 @@ static void answer_txn(struct rpc_call *call, struct kv_txn *txn, uint32_t reade
     const struct services *services = call->service;
     struct response_header header = header_now(services, 0);
     struct slice response;
-    enum api_error error;
-    enum status st =
-        txn_answer(services->options.mvcc, reader, txn, &header, call->arena, &response, &error);
+    uint64_t users = auth_revision_before(call);
+    enum api_error error = auth_may_txn(call, txn);
+    if (error == API_OK) {
+        enum status st = txn_answer(services->options.mvcc, reader, txn, &header, call->arena,
+                                    &response, &error);
+        if (st != ST_OK)
+            error = api_error_of(st);
+    }
     note_read(call);
-    if (st != ST_OK)
-        error = api_error_of(st);
+    if (error == API_OK)
+        error = auth_is_unchanged(call, users);
     if (error != API_OK)
         finish_error(call, error);
     else
@@ -276,10 +246,17 @@ static void on_txn(struct rpc_call *call)
         error = admit_write(services, txn_cost(txn));
     if (error == API_OK)
         error = check_txn(txn, call->arena);
-    if (error != API_OK)
+    if (error != API_OK) {
         refuse_write(call, error);
-    else if (read_only)
+        return;
+    }
+    if (read_only) {
         read_txn(call, txn_call);
+        return;
+    }
+    error = auth_may_txn(call, txn); /* etcd does not look at what lies deeper */
+    if (error != API_OK)
+        refuse_caller(call, error);
     else
         propose_message(call, INTERNAL_TXN);
 }

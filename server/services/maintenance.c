@@ -49,8 +49,6 @@ static void put_errors(const struct services *services, struct rpc_call *call, s
     uint32_t count;
     if (status->is_quarantined)
         wire_put_bytes(out, FIELD_ERRORS, SLICE(QUARANTINED_TEXT));
-    if (machine_auth_enabled(services->options.machine))
-        wire_put_bytes(out, FIELD_ERRORS, slice_from_str(api_error_text(API_AUTH_UNSUPPORTED)));
     if (status->leader == 0)
         wire_put_bytes(out, FIELD_ERRORS, slice_from_str(api_error_text(API_NO_LEADER)));
     if (machine_alarms(services->options.machine, call->arena, &alarms, &count) != ST_OK)
@@ -116,7 +114,8 @@ static enum api_error check_alarm(struct rpc_call *call)
         return API_NO_MEMORY;
     if (request.action == ALARM_ACTIVATE && count >= ALARMS_MAX)
         return API_TOO_MANY_REQUESTS;
-    return admit_write(services, /* cost= */ 0);
+    enum api_error error = request.action == ALARM_GET ? auth_is_user(call) : auth_is_root(call);
+    return error == API_OK ? admit_write(services, /* cost= */ 0) : error;
 }
 
 /* Lists are proposed too, as in etcd: they show what this moment's leader knows. */
@@ -124,7 +123,7 @@ static void on_alarm(struct rpc_call *call)
 {
     enum api_error error = check_alarm(call);
     if (error != API_OK)
-        finish_error(call, error);
+        refuse_caller(call, error);
     else
         propose_message(call, INTERNAL_ALARM);
 }
@@ -166,6 +165,11 @@ static void on_hash_kv(struct rpc_call *call)
     static const struct wire_slot slots[] = {
         {WIRE_SLOT_INT64, offsetof(struct hash_call, revision)}};
     struct services *services = call->service;
+    enum api_error refused = auth_raw(auth_is_root(call));
+    if (refused != API_OK) {
+        refuse_caller(call, refused);
+        return;
+    }
     struct hash_call *hash_call = ARENA_NEW(call->arena, struct hash_call);
     if (hash_call == NULL) {
         finish_error(call, API_NO_MEMORY);
@@ -211,9 +215,11 @@ static void on_move_leader(struct rpc_call *call)
     if (error == API_OK && wire_decode(call->message, slots, METHODS_OF(slots), transfer) != ST_OK)
         error = API_UNDECODABLE;
     if (error == API_OK)
+        error = auth_is_root(call);
+    if (error == API_OK)
         error = check_transferee(services, transfer->target);
     if (error != API_OK) {
-        finish_error(call, error);
+        refuse_caller(call, error);
         return;
     }
     transfer->request =
@@ -261,6 +267,11 @@ static void on_downgrade(struct rpc_call *call)
     if (wire_decode(call->message, downgrade_slots, METHODS_OF(downgrade_slots), &request) !=
         ST_OK) {
         finish_error(call, API_UNDECODABLE);
+        return;
+    }
+    enum api_error refused = auth_is_root(call);
+    if (refused != API_OK) {
+        refuse_caller(call, refused);
         return;
     }
     switch (request.action) {

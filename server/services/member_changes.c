@@ -154,6 +154,8 @@ static void propose_change(struct rpc_call *call, struct member_call *member_cal
     if (services->options.peers.active_since_ns == NULL)
         error = API_NOT_CAPABLE;
     if (error == API_OK)
+        error = auth_is_root(call);
+    if (error == API_OK)
         error = check_reconfig(services, member_call);
     if (error == API_OK)
         error = admit_write(services, /* cost= */ 0);
@@ -168,7 +170,7 @@ static void propose_change(struct rpc_call *call, struct member_call *member_cal
         error = API_REQUEST_TOO_LARGE;
     }
     if (error != API_OK) {
-        finish_error(call, error);
+        refuse_caller(call, error);
         return;
     }
     member_call->proposal =

@@ -213,8 +213,10 @@ void on_member_promote(struct rpc_call *call)
     if (error == API_OK &&
         wire_decode(call->message, slots, METHODS_OF(slots), &promote->promotion) != ST_OK)
         error = API_UNDECODABLE;
+    if (error == API_OK)
+        error = auth_is_root(call);
     if (error != API_OK) {
-        finish_error(call, error);
+        refuse_caller(call, error);
         return;
     }
     promote->call = call;

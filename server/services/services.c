@@ -26,6 +26,8 @@ enum status services_new(const struct services_options *options, struct services
         services->table[i].service = services;
     }
     enum status st = gates_init(services);
+    if (st == ST_OK)
+        st = auth_open(services);
     if (st != ST_OK) {
         services_free(services);
         return st;
@@ -38,6 +40,7 @@ void services_free(struct services *services)
 {
     if (services == NULL)
         return;
+    auth_close(services);
     gates_deinit(services);
     free(services);
 }

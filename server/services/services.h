@@ -68,6 +68,30 @@ struct services_peers {
     void *context;
 };
 
+struct jwt;
+
+/* Work that takes long: hashing a password, signing a token. */
+struct slow_work {
+    struct inbox_node node;
+    /* Once, where nothing waits for it. stopping: the member stops, and only an answer is wanted.
+     */
+    void (*run)(struct slow_work *work, bool stopping);
+};
+
+/* How users prove who they are. All zero is etcd's default, with the work done where it comes up.
+ */
+struct services_auth {
+    const struct jwt *jwt; /* --auth-token=jwt,...: tokens are signed; NULL: they are simple */
+    bool no_tokens;        /* --auth-token='': nobody gets one */
+    uint32_t token_ttl_s;  /* --auth-token-ttl, of simple ones */
+    uint32_t bcrypt_cost;  /* --bcrypt-cost */
+    /* Takes work until it is run; any thread, never blocks. NULL: it is run at once. */
+    void (*give)(void *context, struct slow_work *work);
+    /* Bytes that nobody can guess. Errors: ST_IO. NULL: the system's. */
+    enum status (*draw)(void *context, void *out, size_t bytes);
+    void *context;
+};
+
 struct services_options {
     struct loops *loops; /* everything here is borrowed and outlives the services */
     struct machine *machine;
@@ -86,6 +110,7 @@ struct services_options {
     uint64_t warning_apply_ns; /* --experimental-warning-apply-duration */
     bool strict_reconfig;      /* --strict-reconfig-check */
     struct services_peers peers;
+    struct services_auth auth;
     /* Whether this member's disks take writes: ST_OK, ST_NO_SPACE, or a fatal status. Any thread,
      * never blocks. NULL: the store's health alone. */
     enum status (*health)(void *context);

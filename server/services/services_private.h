@@ -38,6 +38,8 @@ struct slow {
 struct services {
     struct services_options options;
     struct slow slow;
+    struct simple_tokens *tokens;  /* NULL: they are signed, or there are none */
+    atomic_uint passwords_pending; /* to be hashed or compared */
     struct store_figures figures;
     atomic_bool alarm_pending; /* this member's NOSPACE is being proposed for a call */
     struct rpc_service table[SERVICES_COUNT]; /* of the methods as they are registered: */
@@ -70,9 +72,17 @@ struct response_header header_now(const struct services *services, int64_t revis
 int64_t current_revision(const struct services *services);
 uint64_t request_deadline_ns(const struct services *services);
 
-/* Wraps the call's message as it is into an entry, proposes it, and answers with what apply says.
- */
+/* ---- propose.c; on any thread but an actor's ---- */
+/* Wraps the call's message as it is into an entry, proposes it on the caller's behalf, and answers
+ * with what apply says. */
 void propose_message(struct rpc_call *call, enum internal_field field);
+/* The same for a body in the call's arena. */
+void propose_body(struct rpc_call *call, enum internal_field field, struct slice body);
+/* The same on behalf of caller (borrowed for the call), with a done of one's own (struct proposal).
+ * On an error nothing is proposed and done is not called. */
+CHECKED enum api_error propose_as(struct rpc_call *call, enum internal_field field,
+                                  struct slice body, const struct auth_caller *caller,
+                                  void (*done)(struct proposal *, enum api_error, struct slice));
 
 /* ---- gate.c: what is refused whatever the method says ---- */
 CHECKED enum status gates_init(struct services *services);
@@ -82,16 +92,41 @@ bool wants_leader(const struct rpc_call *call);
 /* A learner serves Status, Snapshot and serializable ranges only. */
 bool is_learner(const struct services *services);
 
-/* ---- auth_caller.c: who calls, and what they may; everything is API_OK while auth is off ---- */
-/* Any thread; nothing blocks. Who calls is taken from the call's metadata anew each time, as etcd
+/* ---- auth_caller.c: who calls, and what they may; everything is API_OK while auth is off ----
+ * Any thread; nothing blocks. Who calls is taken from the call's metadata anew each time, as etcd
  * does: a stream's caller may lose a right while it lasts. Ranges are as requests have them: an
  * empty range_end is one key, "\0" everything from key on. */
+CHECKED enum status auth_open(struct services *services);
+void auth_close(struct services *services);
+/* Whoever it is, in the call's arena; nobody has revision 0. API_INVALID_AUTH_TOKEN. */
+enum api_error auth_caller_of(struct rpc_call *call, struct auth_caller *out);
 enum api_error auth_may_read(struct rpc_call *call, struct slice key, struct slice range_end);
 /* Of a watch to be created; the key is already "\0" where the request left it out. What it gives
  * goes into the answer that cancels the watch. */
 enum api_error auth_may_watch(struct rpc_call *call, struct slice key, struct slice range_end);
+/* Before it is read or proposed, with the txns within it. */
+enum api_error auth_may_txn(struct rpc_call *call, const struct kv_txn *txn);
 enum api_error auth_is_user(struct rpc_call *call); /* any user, but somebody */
 enum api_error auth_is_root(struct rpc_call *call); /* has the role root */
+/* As Defragment, Snapshot and the hashes of etcd say it: not mapped to what clients recognise. */
+enum api_error auth_raw(enum api_error error);
+
+/* A read is permitted by users and roles as they are before it, and told only if they still are
+ * after it. */
+uint64_t auth_revision_before(const struct rpc_call *call); /* 0: auth is off */
+enum api_error auth_is_unchanged(const struct rpc_call *call, uint64_t revision);
+
+/* From on_call: ends a call that may not. If only because this member does not know yet what others
+ * know, it first catches up with them, once, and the method is called again. */
+void refuse_caller(struct rpc_call *call, enum api_error error);
+/* gate.c: the token may be one that this member has not heard of yet: it catches up, and the method
+ * is called again; true: do nothing more now. */
+bool auth_waits(struct rpc_call *call);
+
+/* ---- auth.c and auth_login.c ---- */
+void on_authenticate(struct rpc_call *call);
+void on_user_add(struct rpc_call *call);
+void on_user_change_password(struct rpc_call *call);
 
 /* ---- slow.c ---- */
 void slow_init(struct slow *slow);

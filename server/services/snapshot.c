@@ -145,6 +145,11 @@ void on_snapshot_cancel(struct rpc_call *call)
 void on_snapshot(struct rpc_call *call)
 {
     struct services *services = call->service;
+    enum api_error refused = auth_raw(auth_is_root(call));
+    if (refused != API_OK) {
+        refuse_caller(call, refused);
+        return;
+    }
     struct snapshot_call *snapshot = ARENA_NEW(call->arena, struct snapshot_call);
     uint8_t *memory =
         snapshot == NULL ? NULL : arena_alloc(call->arena, HEAD_BYTES_MAX + BLOB_BYTES_MAX);

@@ -24,22 +24,6 @@ static void refuse(struct rpc_call *call)
         .path = "/" name, .server_streams = true, .on_call = refuse \
     }
 static const struct rpc_method methods[] = {
-    UNARY("etcdserverpb.Auth/AuthEnable"),
-    UNARY("etcdserverpb.Auth/AuthDisable"),
-    UNARY("etcdserverpb.Auth/Authenticate"),
-    UNARY("etcdserverpb.Auth/UserAdd"),
-    UNARY("etcdserverpb.Auth/UserGet"),
-    UNARY("etcdserverpb.Auth/UserList"),
-    UNARY("etcdserverpb.Auth/UserDelete"),
-    UNARY("etcdserverpb.Auth/UserChangePassword"),
-    UNARY("etcdserverpb.Auth/UserGrantRole"),
-    UNARY("etcdserverpb.Auth/UserRevokeRole"),
-    UNARY("etcdserverpb.Auth/RoleAdd"),
-    UNARY("etcdserverpb.Auth/RoleGet"),
-    UNARY("etcdserverpb.Auth/RoleList"),
-    UNARY("etcdserverpb.Auth/RoleDelete"),
-    UNARY("etcdserverpb.Auth/RoleGrantPermission"),
-    UNARY("etcdserverpb.Auth/RoleRevokePermission"),
     UNARY("v3lockpb.Lock/Lock"),
     UNARY("v3lockpb.Lock/Unlock"),
     UNARY("v3electionpb.Election/Campaign"),

@@ -62,6 +62,7 @@
     X(API_AUTH_OLD_REVISION, 3, "etcdserver: revision of auth store is old")                       \
     X(API_NO_PASSWORD_USER, 2,                                                                     \
       "auth: authentication failed, password was given for no password user")                      \
+    X(API_PASSWORD_TOO_LONG, 2, "bcrypt: password length exceeds 72 bytes")                        \
     X(API_VERIFY_ONLY, 2, "auth: token signing attempted with verify-only key")                    \
     /* Defragment, Snapshot, Hash and HashKV do not map their auth errors. */                      \
     X(API_RAW_USER_EMPTY, 2, "auth: user name is empty")                                           \
@@ -108,9 +109,7 @@
     X(API_RESPONSE_TOO_LARGE, 8,                                                                   \
       "etcdserver: the answer is too large to be sent; ask for less at a time (limit, keys_only)") \
     X(API_DISK_FULL, 8, "etcdserver: no space left on this member's disk, writes are refused")     \
-    X(API_AUTH_UNSUPPORTED, 9,                                                                     \
-      "etcdserver: this store lets in only users with passwords (auth is enabled in it), which "   \
-      "this version of cleat cannot check; it serves health and status only")                      \
+    X(API_PASSWORD_UNUSABLE, 3, "etcdserver: a password cannot have a NUL byte in it")             \
     X(API_NO_ROOM_FOR_COPY, 8,                                                                     \
       "etcdserver: defragmentation copies what the store holds, and this member's disk has no "    \
       "room for that")                                                                             \

@@ -185,7 +185,7 @@ void loops_get_status(const struct loops *loops, struct loops_status *out)
     *out = (struct loops_status){.leader = loops->refuse == API_OK ? HARNESS_MEMBER_ID : 0,
                                  .term = 2,
                                  .commit = 9,
-                                 .applied = 8,
+                                 .applied = loops->applied == 0 ? 8 : loops->applied,
                                  .is_leader = !loops->is_follower,
                                  .is_learner = loops->is_learner,
                                  .is_quarantined = loops->is_quarantined};
@@ -285,6 +285,7 @@ void open_services(struct fixture *f, uint64_t quota_bytes, uint64_t memory_byte
                                              .peers = {.active_since_ns = active_since,
                                                        .forward_promotion = forward_promotion,
                                                        .context = f},
+                                             .auth = f->auth,
                                              .quota_bytes = quota_bytes,
                                              .memory_bytes = memory_bytes,
                                              .health = fake_health,
@@ -293,9 +294,19 @@ void open_services(struct fixture *f, uint64_t quota_bytes, uint64_t memory_byte
     assert_int_equal(services_new(&options, &f->services), ST_OK);
 }
 
+/* The same for the same test. */
+static enum status draw(void *context, void *out, size_t bytes)
+{
+    struct fixture *f = context;
+    for (size_t i = 0; i < bytes; i++)
+        ((uint8_t *)out)[i] = (uint8_t)(rng_next(&f->rng) >> 11);
+    return ST_OK;
+}
+
 void fixture_init(struct fixture *f)
 {
-    *f = (struct fixture){0};
+    *f = (struct fixture){.auth = {.bcrypt_cost = 4, .draw = draw, .context = f}};
+    rng_seed(&f->rng, 1);
     harness_init(&f->harness);
     f->loops.harness = &f->harness;
     open_services(f, 0, 0);

@@ -2,6 +2,7 @@
  * answer on the spot. */
 #ifndef TESTS_SERVER_SERVICES_FIXTURE_H
 #define TESTS_SERVER_SERVICES_FIXTURE_H
+#include "base/rng.h"
 #include "server/loops/export.h"
 #include "server/loops/request.h"
 #include "server/rpc/rpc.h"
@@ -19,6 +20,7 @@ struct loops {
     raft_index match, leader_match; /* of any member that is in the table */
     uint32_t proposals, reads, local_reads, changes, transfers;
     raft_id transferee;
+    raft_index applied; /* as it is told; 0: 8 */
     uint64_t ids, deadline_ns;
     uint64_t now_ns;           /* of leases */
     struct slice export_bytes; /* what exports give */
@@ -52,6 +54,8 @@ struct fixture {
     const char *forward_members;
     struct rpc_metadata metadata; /* of the next calls; an empty key: none */
     size_t arena_bytes;           /* that a call may take; 0: plenty */
+    struct services_auth auth;    /* passwords are cheap */
+    struct rng rng;
 };
 
 /* (Re)opens them; 0: the default, not known. */

@@ -127,41 +127,6 @@ static void test_hash_is_of_everything(void **state)
     assert_error(call(f, HASH, SLICE_EMPTY), API_NO_MEMORY);
 }
 
-/* ---- users, which are not checked yet ---- */
-
-static void set_auth(struct fixture *f, struct slice enabled)
-{
-    struct harness *h = &f->harness;
-    assert_int_equal(store_note(h->store, BUCKET_AUTH, SLICE("authEnabled"), enabled), ST_OK);
-    assert_int_equal(machine_reload(h->machine, machine_applied(h->machine)), ST_OK);
-}
-
-static void test_a_store_with_users_serves_nobody(void **state)
-{
-    struct fixture *f = *state;
-    static const char *const refused[] = {"/etcdserverpb.KV/Range",
-                                          "/etcdserverpb.KV/Put",
-                                          "/etcdserverpb.KV/Txn",
-                                          "/etcdserverpb.Cluster/MemberList",
-                                          "/etcdserverpb.Maintenance/HashKV",
-                                          DEFRAGMENT,
-                                          SNAPSHOT,
-                                          "/etcdserverpb.Watch/Watch",
-                                          "/etcdserverpb.Auth/AuthStatus"};
-    set_auth(f, SLICE("\x00"));
-    assert_int_equal(call(f, "/etcdserverpb.Cluster/MemberList", SLICE_EMPTY)->code, RPC_OK);
-    set_auth(f, SLICE("\x01"));
-    for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++)
-        assert_error(call(f, refused[i], SLICE_EMPTY), API_AUTH_UNSUPPORTED);
-    assert_int_equal(f->loops.proposals + f->loops.reads + f->loops.local_reads, 0);
-    assert_int_equal(call(f, "/grpc.health.v1.Health/Check", SLICE_EMPTY)->code, RPC_OK);
-    call(f, "/etcdserverpb.Maintenance/Status", SLICE_EMPTY);
-    const Etcdserverpb__StatusResponse *status =
-        decode(f, &etcdserverpb__status_response__descriptor);
-    assert_int_equal(status->n_errors, 1);
-    assert_string_equal(status->errors[0], api_error_text(API_AUTH_UNSUPPORTED));
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -170,7 +135,6 @@ int main(void)
         FIXTURE_TEST(test_snapshot_is_given_in_any_arena),
         FIXTURE_TEST(test_defragment_answers_when_the_store_has_done_it),
         FIXTURE_TEST(test_hash_is_of_everything),
-        FIXTURE_TEST(test_a_store_with_users_serves_nobody),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
