@@ -22,7 +22,7 @@ def judged(checks, report, what):
     """One line on a load, and the checks that hold for every one."""
     print(f"{what}: {report.get('verdict')}, {report.get('operations')} operations, {report.get('writes_acked')} writes "
           f"acknowledged, {report.get('unknown')} without an answer, longest gap {report.get('gap_longest_ms')} ms, "
-          f"{report.get('reasons')}", flush=True)
+          f"{report.get('reasons')}, {report.get('watched', '')}", flush=True)
     checks.equal(report.get("code"), 0, f"{what}: the history ({report.get('why')}), read back: {report.get('read_back')}")
     checks.check(report.get("writes_acked", 0) > 0, f"{what}: something was acknowledged")
 
@@ -46,7 +46,7 @@ def bootstrap(args, checks, folder, cluster):
 
 def leader_killed(args, checks, folder, cluster):
     """kill -9 of the leader under load; the time to the next acknowledged write."""
-    load = cluster_lib.Load(args.load, cluster.members, "--clients", 32, "--seed", args.seed)
+    load = cluster_lib.Load(args.load, cluster.members, "--clients", 32, "--seed", args.seed, *cluster_lib.WATCHED)
     moments = []
     for _ in range(LEADER_KILLS):
         time.sleep(1.0)
@@ -65,7 +65,7 @@ def leader_killed(args, checks, folder, cluster):
 
 
 def rolling_restart(args, checks, folder, cluster):
-    load = cluster_lib.Load(args.load, cluster.members, "--clients", 32, "--seed", args.seed + 1)
+    load = cluster_lib.Load(args.load, cluster.members, "--clients", 32, "--seed", args.seed + 1, *cluster_lib.WATCHED)
     for m in list(cluster.members):
         time.sleep(0.5)
         checks.check(m.stop() in ENDS, f"{m.name} stops in order")

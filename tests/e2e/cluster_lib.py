@@ -163,6 +163,10 @@ class Cluster:
         return codes
 
 
+# Of a load: watchers and leases as well, judged with its history.
+WATCHED = ("--watchers", 6, "--leases", 8)
+
+
 class Load:
     """cluster_load over the members' endpoints, until end()."""
 

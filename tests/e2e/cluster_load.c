@@ -1,17 +1,19 @@
 /* tests/e2e/cluster_load.c - clients over all endpoints of a cluster, while somebody breaks things.
  *
  *   cluster_load --endpoints URL,URL,... [--clients N] [--seconds N] [--keys N] [--value-bytes N]
- *                [--rate N] [--stay] [--timeout-ms N] [--seed N]
+ *                [--rate N] [--stay] [--timeout-ms N] [--seed N] [--watchers N] [--leases N]
  *
  * Puts, deletes, pairs of puts in a transaction, compare-and-put, linearizable reads of one key and
  * of pairs. It ends after the seconds or at SIGTERM, reads what every endpoint says at the end,
  * judges the whole history (tests/history/) and prints one JSON object: what was acknowledged, the
  * gaps without an acknowledged write, the slowest and the failed calls of each endpoint, the
- * verdict. Exit code 0 when the history is linearizable. Times are milliseconds of CLOCK_MONOTONIC.
+ * verdict. Exit code 0 when the history is linearizable and watchers and leases (cluster_watch.h)
+ * were shown what it says. Times are milliseconds of CLOCK_MONOTONIC.
  */
 #include "base/arena.h"
 #include "base/rng.h"
 #include "proto/rpc.pb-c.h"
+#include "tests/e2e/cluster_watch.h"
 #include "tests/history/history.h"
 #include "tools/client/client.h"
 
@@ -39,7 +41,7 @@ enum kind { PUT, DELETE, PAIR, COMPARE_PUT, GET, GET_PAIR, KINDS_COUNT };
 
 struct settings {
     const char *endpoints;
-    uint64_t clients, seconds, keys, value_bytes, rate, timeout_ms, seed;
+    uint64_t clients, seconds, keys, value_bytes, rate, timeout_ms, seed, watchers, leases;
     bool stay; /* a client keeps to its endpoint when a call fails */
 };
 
@@ -69,6 +71,8 @@ struct reason {
 struct load {
     struct settings settings;
     struct client *client;
+    struct cluster_watch *watch; /* NULL: neither watchers nor leases */
+    int64_t revision_last;       /* of all answers */
     uint32_t endpoints_count;
     struct history history;
     struct rng rng;
@@ -165,9 +169,16 @@ static void note_acked_write(struct load *load, uint64_t now)
     load->ack_last_ns = now;
 }
 
+static void note_revision(struct load *load, int64_t revision)
+{
+    if (revision > load->revision_last)
+        load->revision_last = revision;
+}
+
 static void take_write(struct client_actor *a, uint64_t now, int64_t revision, bool changed)
 {
     struct load *load = a->load;
+    note_revision(load, revision);
     history_wrote(&load->history, a->op, now, revision, changed);
     if (changed)
         load->newest[a->key] = a->value;
@@ -191,6 +202,7 @@ static bool take_range(struct load *load, uint32_t op, uint64_t now, struct slic
         }
         load->newest[seen[k].key] = seen[k].value;
     }
+    note_revision(load, r->header->revision);
     history_read(&load->history, op, now, r->header->revision, seen);
     etcdserverpb__range_response__free_unpacked(r, NULL);
     return true;
@@ -420,6 +432,9 @@ static enum status run_clients(struct load *load)
                 return st;
         }
         client_poll(load->client, /* timeout_ms= */ 2);
+        enum status st = load->watch == NULL ? ST_OK : cluster_watch_step(load->watch);
+        if (st != ST_OK)
+            return st;
     }
 }
 
@@ -474,7 +489,13 @@ static void print_report(const struct load *load, enum verdict verdict, bool is_
         printf("%s{\"answered\": %" PRIu64 ", \"failed\": %" PRIu64 ", \"slowest_ms\": %.1f}",
                i == 0 ? "" : ", ", load->stats[i].answered, load->stats[i].failed,
                load->stats[i].slowest_ms);
-    printf("],\n \"reasons\": {");
+    if (load->watch != NULL)
+        printf("],\n \"watched\": {\"events\": %" PRIu64 ", \"leases\": %" PRIu64
+               ", \"renewals\": %" PRIu64 "},\n \"reasons\": {",
+               cluster_watch_events(load->watch), cluster_watch_leases(load->watch),
+               cluster_watch_renewals(load->watch));
+    else
+        printf("],\n \"reasons\": {");
     for (uint32_t i = 0; i < REASONS_MAX && load->reasons[i].count > 0; i++)
         printf("%s\"%s\": %" PRIu64, i == 0 ? "" : ", ", load->reasons[i].text,
                load->reasons[i].count);
@@ -492,8 +513,13 @@ static int judge(struct load *load)
         is_complete = read_back(load, i) && is_complete;
     enum verdict verdict = HISTORY_UNDECIDED;
     char why[600] = "";
-    if (history_check(&load->history, &verdict, why, sizeof(why)) != ST_OK)
-        snprintf(why, sizeof(why), "out of memory");
+    enum status st = history_check(&load->history, &verdict, why, sizeof(why));
+    if (st == ST_OK && verdict == HISTORY_GOOD && load->watch != NULL)
+        st = cluster_watch_judge(load->watch, load->revision_last, &verdict, why, sizeof(why));
+    if (st != ST_OK) {
+        verdict = HISTORY_UNDECIDED;
+        snprintf(why, sizeof(why), "%s", status_str(st));
+    }
     print_report(load, verdict, is_complete, why);
     return verdict == HISTORY_GOOD && is_complete ? 0 : 1;
 }
@@ -509,7 +535,9 @@ static bool set_number(struct settings *s, const char *name, uint64_t value)
                    {"--value-bytes", &s->value_bytes, VALUE_BYTES_MAX},
                    {"--rate", &s->rate, 10000000},
                    {"--timeout-ms", &s->timeout_ms, 1000000},
-                   {"--seed", &s->seed, UINT64_MAX}};
+                   {"--seed", &s->seed, UINT64_MAX},
+                   {"--watchers", &s->watchers, 64},
+                   {"--leases", &s->leases, 64}};
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
         if (strcmp(name, numbers[i].name) == 0 && value <= numbers[i].max) {
             *numbers[i].value = value;
@@ -539,13 +567,28 @@ static bool parse(int argc, char **argv, struct settings *out)
     return out->endpoints != NULL && out->clients > 0 && out->keys >= 2;
 }
 
+/* Before the first write. */
+static enum status open_watch(struct load *load)
+{
+    if (load->settings.watchers + load->settings.leases == 0)
+        return ST_OK;
+    struct cluster_watch_options options = {.endpoints = load->settings.endpoints,
+                                            .history = &load->history,
+                                            .seed = load->settings.seed,
+                                            .keys_count = (uint32_t)load->settings.keys,
+                                            .watchers_count = (uint32_t)load->settings.watchers,
+                                            .leases_count = (uint32_t)load->settings.leases};
+    return cluster_watch_new(&options, &load->watch);
+}
+
 int main(int argc, char **argv)
 {
     struct load *load = calloc(1, sizeof(*load));
     if (load == NULL || !parse(argc, argv, &load->settings)) {
         fprintf(stderr, "usage: cluster_load --endpoints URL,URL,... [--clients N] [--seconds N] "
                         "[--keys N] [--value-bytes N]\n"
-                        "                    [--rate N] [--stay] [--timeout-ms N] [--seed N]\n");
+                        "                    [--rate N] [--stay] [--timeout-ms N] [--seed N] "
+                        "[--watchers N] [--leases N]\n");
         free(load);
         return 2;
     }
@@ -559,10 +602,14 @@ int main(int argc, char **argv)
     signal(SIGINT, on_signal);
     load->endpoints_count = client_connections_count(load->client);
     history_init(&load->history, (uint32_t)load->settings.keys);
+    load->history.has_others = load->settings.leases > 0;
     rng_seed(&load->rng, load->settings.seed);
     int code = 2;
-    if (load->endpoints_count <= ENDPOINTS_MAX && run_clients(load) == ST_OK)
+    if (load->endpoints_count > ENDPOINTS_MAX || open_watch(load) != ST_OK)
+        fprintf(stderr, "cannot watch %s\n", load->settings.endpoints);
+    else if (run_clients(load) == ST_OK)
         code = judge(load);
+    cluster_watch_free(load->watch);
     client_close(load->client);
     history_deinit(&load->history);
     free(load);

@@ -84,7 +84,7 @@ def index_of(cluster, member):
 def judged(checks, report, what):
     print(f"{what}: {report.get('verdict')}, {report.get('operations')} operations, {report.get('writes_acked')} writes "
           f"acknowledged, {report.get('unknown')} without an answer, longest gap {report.get('gap_longest_ms')} ms, "
-          f"{report.get('reasons')}", flush=True)
+          f"{report.get('reasons')}, {report.get('watched', '')}", flush=True)
     checks.equal(report.get("code"), 0, f"{what}: the history ({report.get('why')})")
 
 
@@ -94,7 +94,7 @@ def start_load(args, cluster, number, *options):
 
 
 def leader_cut_off(args, checks, cluster, network):
-    load = start_load(args, cluster, 1)
+    load = start_load(args, cluster, 1, *cluster_lib.WATCHED)
     time.sleep(0.5)
     leader = cluster.wait_leader()
     moment = time.monotonic()
@@ -130,7 +130,7 @@ def two_that_do_not_see_each_other(args, checks, cluster, network):
 
 def links_come_and_go(args, checks, cluster, network):
     rng = random.Random(args.seed)
-    load = start_load(args, cluster, 3)
+    load = start_load(args, cluster, 3, *cluster_lib.WATCHED)
     for _ in range(ROUNDS):
         a, b = rng.sample(range(len(cluster.members)), 2)
         kind = rng.choice(["cut", "part", "one way"])

@@ -17,7 +17,8 @@ ENDS = {0, -15}  # etcd ends itself by the signal again
 def judged(checks, report, what):
     print(f"{what}: {report.get('verdict')}, {report.get('writes_acked')} writes acknowledged in {report.get('seconds')} s, "
           f"{report.get('unknown')} without an answer, longest gap {report.get('gap_longest_ms')} ms, "
-          f"endpoints {report.get('endpoints')}, {report.get('reasons')}", flush=True)
+          f"endpoints {report.get('endpoints')}, {report.get('reasons')}, {report.get('watched', '')}",
+          flush=True)
     checks.equal(report.get("code"), 0, f"{what}: the history ({report.get('why')})")
 
 
@@ -48,7 +49,7 @@ def short_stall(args, checks, cluster, disks):
 
 def long_stall(args, checks, cluster, disks):
     load = cluster_lib.Load(args.load, cluster.members, "--clients", 64, "--keys", 2000, "--rate", 1000,
-                            "--seed", args.seed + 1, "--stay")
+                            "--seed", args.seed + 1, "--stay", *cluster_lib.WATCHED)
     time.sleep(3)
     leader = cluster.wait_leader()
     others = [m for m in cluster.members if m is not leader]

@@ -142,7 +142,7 @@ static enum status add_watchers(struct fan *fan)
 {
     enum status st = ST_OK;
     for (uint32_t i = 0; i < fan->streams_count && st == ST_OK; i++) {
-        fan->streams[i] = watches_new(fan->caller, /* require_leader= */ true);
+        fan->streams[i] = watches_new(fan->caller, /* require_leader= */ false);
         if (fan->streams[i] == NULL)
             return ST_NO_MEMORY;
         for (uint64_t w = i; w < fan->watchers_count && st == ST_OK; w += fan->streams_count) {

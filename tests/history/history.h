@@ -46,6 +46,7 @@ struct history {
     struct history_op *ops;
     uint32_t count, capacity;
     uint32_t keys_count; /* keys are below this */
+    bool has_others; /* somebody else writes other keys: revisions may pass that nobody here made */
 };
 
 void history_init(struct history *history, uint32_t keys_count);
