@@ -412,6 +412,9 @@ void gateway_call_close(struct gateway_call *call)
 {
     if (call == NULL)
         return;
+    const struct gateway_options *options = &call->gateway->options;
+    if (options->ended != NULL && !is_stream(call) && is_finishing(call))
+        options->ended(options->ended_context, &call->call, call->code, call->answer.len);
     cancel(call);
     /* What was to be repeated already can be so here. */
     unsigned before = atomic_fetch_or(&call->flags, CALL_CLOSED);

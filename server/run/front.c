@@ -61,6 +61,8 @@ static enum status open_gateway(struct front *front, const struct front_options 
         .clock = clock_real(),
         .poller = front->pages.slot,
         .request_bytes_max = options->request_bytes_max + REQUEST_OVERHEAD_BYTES,
+        .ended = services_call_ended,
+        .ended_context = member_services(front->member),
     };
     if (!options->gateway)
         return ST_OK;

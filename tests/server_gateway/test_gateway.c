@@ -22,6 +22,7 @@ static struct {
     struct gateway *gateway;
     uint64_t now_ns;
     atomic_uint wakes, orphans, released;
+    uint32_t ended;        /* unary calls */
     struct rpc_call *call; /* the last one that came to a service */
     uint32_t messages, half_closes, cancels, sents;
     bool hold; /* the next message */
@@ -94,6 +95,14 @@ static void released(void *context)
     atomic_fetch_add(&t.released, 1);
 }
 
+static void ended(void *context, struct rpc_call *call, enum rpc_code code, size_t answer_bytes)
+{
+    assert_ptr_equal(context, &t);
+    assert_ptr_equal(call, t.call);
+    assert_true(code != RPC_OK || answer_bytes > 0);
+    t.ended++;
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -117,7 +126,9 @@ static int setup(void **state)
                                       .services_count = 1,
                                       .clock = &clock_of_test,
                                       .poller = 3,
-                                      .request_bytes_max = 64};
+                                      .request_bytes_max = 64,
+                                      .ended = ended,
+                                      .ended_context = &t};
     return gateway_new(&options, &t.gateway) == ST_OK ? 0 : 1;
 }
 
@@ -208,6 +219,7 @@ static void test_gateway_unary_call(void **state)
     gateway_call_close(call);
     assert_int_equal(atomic_load(&t.released), 1);
     assert_int_equal(t.cancels, 0);
+    assert_int_equal(t.ended, 1);
 }
 
 static void test_gateway_unary_error(void **state)
