@@ -59,6 +59,18 @@ struct backend_op {
 
 struct disk;
 
+/* Told, on the thread that works, how far a walk over all of a store has come. */
+struct backend_watch {
+    void (*at)(void *context, uint64_t done_bytes, uint64_t total_bytes); /* 0: not known */
+    void *context;
+};
+static inline void backend_watch_tell(const struct backend_watch *watch, uint64_t done_bytes,
+                                      uint64_t total_bytes)
+{
+    if (watch != NULL)
+        watch->at(watch->context, done_bytes, total_bytes);
+}
+
 struct backend_options {
     const char *path; /* the store's file, e.g. <data-dir>/member/store/0000000000000000.lmdb */
     uint64_t life_id; /* written into a new store, compared with an old one's: ST_INVALID if it
@@ -74,6 +86,8 @@ struct backend_options {
     bool shared;    /* with read_only: a member may be running on it. The library's lock file beside
                        the store is used as by any reader, and is all that changes */
     struct disk *disk; /* backend_dbfile() alone: reads the file; borrowed until it closes */
+    const struct backend_watch *watch; /* of open, where that looks at everything, and of check;
+                                          NULL: nobody. Borrowed until it closes */
     struct buf
         *why; /* NULL, or gets a sentence for people when open fails; borrowed for the call */
 };

@@ -39,10 +39,11 @@ struct lmdb_backend {
     struct backend base;
     MDB_env *env;
     MDB_dbi dbis[BUCKETS_COUNT + 1];
-    MDB_txn *txn;               /* the open write transaction, or NULL */
-    char *path;                 /* owned */
-    struct lmdb_room room;      /* of the file, for the open transaction */
-    struct list_node snapshots; /* open ones, oldest first */
+    MDB_txn *txn;                      /* the open write transaction, or NULL */
+    char *path;                        /* owned */
+    struct lmdb_room room;             /* of the file, for the open transaction */
+    struct list_node snapshots;        /* open ones, oldest first */
+    const struct backend_watch *watch; /* borrowed, or NULL */
     uint64_t mark_index, durable_index;
     struct buf mark_bytes;                       /* scratch */
     _Atomic uint64_t commits_count, syncs_count; /* relaxed: figures */
@@ -582,6 +583,7 @@ static void check_bucket(MDB_txn *txn, MDB_dbi dbi, const char *name, struct fau
     while ((rc = mdb_cursor_get(cursor, &key, &data, MDB_NEXT)) == MDB_SUCCESS) {
         struct record record;
         number++;
+        fault_report_went_on(report, key.mv_size + data.mv_size);
         if (record_decode(slice_from(&key), slice_from(&data), &record) != ST_OK)
             fault_add(report, "bucket %s: record %llu: checksum does not match", name,
                       (unsigned long long)number);
@@ -592,10 +594,22 @@ static void check_bucket(MDB_txn *txn, MDB_dbi dbi, const char *name, struct fau
     mdb_cursor_close(cursor);
 }
 
+/* Up to the last page that is used. */
+static uint64_t in_use_bytes(struct lmdb_backend *lmdb)
+{
+    MDB_envinfo info;
+    MDB_stat stat;
+    bool known = mdb_env_info(lmdb->env, &info) == MDB_SUCCESS &&
+                 mdb_env_stat(lmdb->env, &stat) == MDB_SUCCESS;
+    return known ? ((uint64_t)info.me_last_pgno + 1) * stat.ms_psize : 0;
+}
+
+/* Twice: the pages, then the records. */
 static enum status lmdb_check(struct backend *backend, struct buf *out)
 {
     struct lmdb_backend *lmdb = lmdb_of(backend);
-    struct fault_report report = {.out = out};
+    struct fault_report report = {
+        .out = out, .watch = lmdb->watch, .total_bytes = 2 * in_use_bytes(lmdb)};
     MDB_txn *txn;
     mdb_filehandle_t fd;
     if (mdb_env_get_fd(lmdb->env, &fd) != MDB_SUCCESS)
@@ -788,7 +802,8 @@ static enum status look_at_all(struct lmdb_backend *lmdb, const struct backend_o
     for (int tries = options->shared ? LOOKS_WHILE_SHARED : 1; tries > 0 && st == ST_CORRUPT;
          tries--) {
         buf_reset(&faults);
-        struct fault_report report = {.out = &faults};
+        struct fault_report report = {
+            .out = &faults, .watch = options->watch, .total_bytes = in_use_bytes(lmdb)};
         MDB_txn *txn;
         mdb_filehandle_t fd;
         st = status_from_lmdb(mdb_txn_begin(lmdb->env, NULL, MDB_RDONLY, &txn));
@@ -848,6 +863,7 @@ static enum status lmdb_open(const struct backend_options *options, struct backe
     struct lmdb_backend *lmdb = calloc(1, sizeof(*lmdb));
     if (lmdb == NULL)
         return ST_NO_MEMORY;
+    lmdb->watch = options->watch;
     lmdb->base.ops = backend_lmdb();
     list_init(&lmdb->snapshots);
     buf_init(&lmdb->mark_bytes, CONF_STATE_BYTES_MAX + MARK_BYTES_MIN);

@@ -158,6 +158,7 @@ static bool claim(struct file_check *c, const struct tree *tree, uint64_t from, 
         }
         c->used[page / 8] |= (uint8_t)(1U << (page % 8));
     }
+    fault_report_went_on(c->report, count * c->page_bytes);
     return true;
 }
 

@@ -72,7 +72,14 @@ enum status header_verdict(const struct backend_options *options, enum status st
 struct fault_report {
     struct buf *out; /* borrowed */
     uint64_t faults_count;
+    const struct backend_watch *watch; /* NULL: nobody */
+    uint64_t done_bytes, total_bytes;  /* of the whole check */
 };
+static inline void fault_report_went_on(struct fault_report *report, uint64_t bytes)
+{
+    report->done_bytes += bytes;
+    backend_watch_tell(report->watch, report->done_bytes, report->total_bytes);
+}
 void fault_add(struct fault_report *report, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 enum status fault_result(struct fault_report *report); /* ST_OK, or ST_CORRUPT with faults */

@@ -31,6 +31,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <unistd.h>
+#define INTEGRITY_STEPS 20000     /* of SQLite's machine between two words on how far it has come */
 #define APPLICATION_ID 0x636c6561 /* "clea" */
 
 /* ---- writing ---- */
@@ -337,6 +338,7 @@ static void check_bucket(struct backend_snapshot *snapshot, enum bucket bucket,
     uint64_t number = 1;
     enum status st = sqlite_cursor_seek(base, SLICE_EMPTY, &key, &value);
     for (; st == ST_OK || cursor->given != NULL; number++) {
+        fault_report_went_on(report, st == ST_OK ? key.len + value.len : 0);
         if (st != ST_OK)
             fault_add(report, "bucket %s: record %llu: checksum does not match",
                       backend_bucket_name(bucket), (unsigned long long)number);
@@ -348,14 +350,41 @@ static void check_bucket(struct backend_snapshot *snapshot, enum bucket bucket,
     sqlite_cursor_close(base);
 }
 
+struct integrity {
+    sqlite3 *db;
+    struct fault_report *report;
+};
+
+/* SQLite calls while it looks at rows; while it looks at pages, before that, only newer versions
+ * do. */
+static int note_integrity(void *context)
+{
+    struct integrity *integrity = context;
+    int misses = 0, highest = 0;
+    sqlite3_db_status(integrity->db, SQLITE_DBSTATUS_CACHE_MISS, &misses, &highest, 0);
+    integrity->report->done_bytes = (uint64_t)misses * PAGE_BYTES;
+    fault_report_went_on(integrity->report, 0);
+    return 0;
+}
+
+static void check_integrity(sqlite3 *db, struct fault_report *report)
+{
+    struct integrity integrity = {.db = db, .report = report};
+    sqlite3_progress_handler(db, INTEGRITY_STEPS, note_integrity, &integrity);
+    int rc = sqlite3_exec(db, "PRAGMA integrity_check(100)", take_integrity_row, report, NULL);
+    sqlite3_progress_handler(db, 0, NULL, NULL);
+    if (rc != SQLITE_OK)
+        fault_add(report, "sqlite: %s", sqlite3_errmsg(db));
+    (void)note_integrity(&integrity);
+}
+
+/* Three times: SQLite's own check of the pages, and of the rows, then our records. */
 static enum status sqlite_check(struct backend *backend, struct buf *out)
 {
     struct sqlite_backend *sqlite = sqlite_of(backend);
-    struct fault_report report = {.out = out};
-    int rc = sqlite3_exec(sqlite->writer->db, "PRAGMA integrity_check(100)", take_integrity_row,
-                          &report, NULL);
-    if (rc != SQLITE_OK)
-        fault_add(&report, "sqlite: %s", sqlite3_errmsg(sqlite->writer->db));
+    uint64_t bytes = atomic_load_explicit(&sqlite->in_use_bytes, memory_order_relaxed);
+    struct fault_report report = {.out = out, .watch = sqlite->watch, .total_bytes = 3 * bytes};
+    check_integrity(sqlite->writer->db, &report);
     struct backend_snapshot *snapshot;
     enum status st = sqlite_snapshot_open(backend, &snapshot);
     if (st != ST_OK) {
@@ -572,6 +601,7 @@ static enum status sqlite_open_backend(const struct backend_options *options, st
     sqlite->base.ops = backend_sqlite();
     sqlite->read_only = options->read_only;
     sqlite->shared = options->shared;
+    sqlite->watch = options->watch;
     sqlite->bulk_file = -1;
     sqlite->page_count_max = options->map_bytes_max / PAGE_BYTES;
     list_init(&sqlite->pool);

@@ -38,7 +38,8 @@ struct sqlite_backend {
     struct sqlite_room room;
     int bulk_file; /* descriptor of a store that is filled; -1: an ordinary one */
     bool read_only, shared, writing;
-    uint64_t page_count_max; /* 0: none */
+    const struct backend_watch *watch; /* borrowed, or NULL */
+    uint64_t page_count_max;           /* 0: none */
     struct connection *writer;
     struct list_node pool; /* idle connections for snapshots */
     struct buf sealed;     /* scratch: a value with its checksum */

@@ -124,6 +124,7 @@ enum status mvcc_open(const struct mvcc_options *options, struct mvcc **out)
     mvcc->lock = options->lock;
     mvcc->life_id = options->life_id;
     mvcc->readers_count = options->readers_count;
+    mvcc->watch = options->watch;
     mvcc->trim_started = mvcc->trimmed = -1;
     buf_init(&mvcc->write_bytes, WRITE_BYTES_MAX);
     enum status st = ST_OK;

@@ -24,6 +24,8 @@ struct mvcc_options {
     const char *checkpoint_path; /* store/index.ckpt, or NULL for none; copied */
     uint64_t life_id;
     uint32_t readers_count; /* slots, as the store's; apply's own comes on top, there as here */
+    const struct backend_watch *watch; /* of every walk over all revisions; NULL: nobody. Borrowed
+                                          until it closes */
 };
 
 /* Builds the index: from the checkpoint where one fits, scanning the revisions above it, else by a

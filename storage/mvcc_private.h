@@ -39,6 +39,7 @@ struct mvcc {
     char *checkpoint_path; /* owned, or NULL */
     uint64_t life_id;
     uint32_t readers_count;
+    const struct backend_watch *watch; /* borrowed, or NULL */
     /* Relaxed: figures. */
     _Atomic uint64_t puts_count, deletes_count, txns_count, put_bytes, trimmed_count;
     uint64_t txn_calls;          /* apply's: of the transaction under way */

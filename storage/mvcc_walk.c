@@ -1,11 +1,15 @@
 #include "storage/mvcc_private.h"
 
+#define TELL_BYTES (1U << 20) /* walked between two words to whoever watches */
+
 struct walk {
     store_revision_fn fn;
     void *context;
     uint32_t left;
     struct revision next;
     bool paused;
+    const struct backend_watch *watch;
+    uint64_t done_bytes, told_bytes;
 };
 
 /* Ends the walk under this view with ST_BUSY when it has taken its share. */
@@ -19,6 +23,11 @@ static enum status walk_step(void *context, struct revision revision, bool tombs
         return ST_BUSY;
     }
     walk->left--;
+    walk->done_bytes += record.len + TOMBSTONE_KEY_BYTES;
+    if (walk->done_bytes >= walk->told_bytes + TELL_BYTES) {
+        backend_watch_tell(walk->watch, walk->done_bytes, /* total_bytes= */ 0);
+        walk->told_bytes = walk->done_bytes;
+    }
     return walk->fn(walk->context, revision, tombstone, record);
 }
 
@@ -37,7 +46,7 @@ static struct store_view *acquire_same(struct mvcc *mvcc, uint32_t reader)
 enum status mvcc_walk(struct mvcc *mvcc, uint32_t reader, struct revision from,
                       store_revision_fn fn, void *context)
 {
-    struct walk walk = {.fn = fn, .context = context, .next = from};
+    struct walk walk = {.fn = fn, .context = context, .next = from, .watch = mvcc->watch};
     enum status st = ST_OK;
     do {
         walk.left = MVCC_WALK_RECORDS;

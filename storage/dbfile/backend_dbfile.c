@@ -19,6 +19,7 @@ struct dbfile_backend {
     struct buf inline_bytes[BUCKETS_COUNT]; /* of trees within a bucket's value */
     struct store_mark mark;                 /* conf_state in the buffer */
     struct buf conf_state;
+    const struct backend_watch *watch; /* borrowed, or NULL */
 };
 
 struct dbfile_snapshot {
@@ -223,8 +224,12 @@ static enum status dbfile_check(struct backend *backend, struct buf *report)
     enum status st = dbfile_reader_open(dbfile_of(backend)->file, report, &reader);
     if (st != ST_OK)
         return st;
-    while (st == ST_OK)
+    while (st == ST_OK) {
+        struct dbfile_info info = dbfile_reader_info(reader);
+        backend_watch_tell(dbfile_of(backend)->watch, info.visited_pages_count * info.page_bytes,
+                           info.size_bytes);
         st = dbfile_reader_next(reader, &item);
+    }
     dbfile_reader_close(reader);
     return st == ST_NOT_FOUND ? ST_OK : st;
 }
@@ -348,6 +353,7 @@ static enum status dbfile_open(const struct backend_options *options, struct bac
     if (dbfile == NULL)
         return ST_NO_MEMORY;
     dbfile->base.ops = backend_dbfile();
+    dbfile->watch = options->watch;
     for (enum bucket bucket = 0; bucket < BUCKETS_COUNT; bucket++)
         buf_init(&dbfile->inline_bytes[bucket], DBFILE_VALUE_BYTES_MAX);
     buf_init(&dbfile->conf_state, DBFILE_META_VALUE_BYTES_MAX);

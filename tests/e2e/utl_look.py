@@ -5,6 +5,8 @@ import base64
 import hashlib
 import json
 import os
+import pty
+import re
 import shutil
 import subprocess
 import threading
@@ -18,6 +20,7 @@ RSS_KIB_MAX = 128 << 10  # while keys are listed, however many there are
 LOOKS = 200 if lib.FULL else 10  # into a member that is being written to,
 LOOKED_AT_BYTES = 20000 if lib.FULL else 300000  # by values of this size: many looks stay below its quota
 REQUESTS = 50000 if lib.FULL else 4000
+RECORDS = 5000000 if lib.FULL else 400000  # small ones, enough of them for work that takes a while
 LIBRARY_FILES = ("-lock", "-shm")  # of LMDB and SQLite, for readers of a running member
 
 
@@ -349,9 +352,48 @@ def memory(checks, tools, top):
         checks.check(usage.ru_maxrss < RSS_KIB_MAX, f"{words[0]} of {KEYS} keys took {usage.ru_maxrss} KiB")
 
 
+def on_terminal(command):
+    """What it says on stderr when that is a terminal."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=slave)
+    os.close(slave)
+    said = b""
+    while True:
+        try:
+            part = os.read(master, 65536)
+        except OSError:  # the other side is closed
+            break
+        if not part:
+            break
+        said += part
+    os.close(master)
+    return process.wait(), said.decode()
+
+
+def progress(checks, tools, top):
+    """Long work shows how far it has come, on a terminal and nowhere else, and leaves nothing of that behind."""
+    path, line = f"{top}/many.db", r"\r\x1b\[K%s: [\d.]+ \w+( of [\d.]+ \w+)?, [\d.]+ \w+/s(, \d+ s left)?"
+    tools.run([tools.args.db_tool, "fill", path, str(RECORDS), "64"])
+    tools.utl("snapshot", "restore", path, "--data-dir", f"{top}/many", "--skip-hash-check")
+    tools.utl("snapshot", "restore", path, "--data-dir", f"{top}/many-sqlite", "--skip-hash-check", "--backend", "sqlite")
+    for words, shown in ((("hashkv", path), ("building the index",)),
+                         (("inspect", "leases", path), ("building the index",)),
+                         (("inspect", "keys", path), ("reading",)),
+                         (("check", "--data-dir", f"{top}/many"), ("checking the store",)),
+                         (("check", "--data-dir", f"{top}/many-sqlite"), ("checking the store",))):
+        code, said = on_terminal([tools.args.cleatutl, *words])
+        checks.equal(code, 0, f"{words[0]} on a terminal: {said[-300:]}")
+        for what in shown:
+            checks.check(re.search(line % what, said), f"{' '.join(words)}: shows no '{what}': {said[-300:]!r}")
+        checks.check(said.endswith("\r\x1b[K"), f"{' '.join(words)}: the last line stays: {said[-300:]!r}")
+        piped = subprocess.run([tools.args.cleatutl, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                               check=False, timeout=60)
+        checks.equal((piped.returncode, piped.stderr), (0, ""), f"{' '.join(words)}, into a pipe")
+
+
 def main():
     parser = lib.arguments(__doc__, cleat="build/release/server/cleat", cleatutl="build/release/tools/utl/cleatutl",
-                           differential="build/release/tests/e2e/differential",
+                           db_tool="build/release/tests/dbfile/db_tool", differential="build/release/tests/e2e/differential",
                            etcd="etcd", etcdctl="etcdctl", etcdutl="")
     args = parser.parse_args()
     args.etcd, args.etcdctl = lib.need_program(args.etcd), lib.need_program(args.etcdctl)
@@ -365,6 +407,7 @@ def main():
     kubernetes(checks, tools, top)
     mixed(checks, tools, top)
     refusals(checks, tools, snapshot, top)
+    progress(checks, tools, top)
     memory(checks, tools, top)
     checks.done()
 

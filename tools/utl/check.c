@@ -80,7 +80,7 @@ static enum status check_store(struct checking *c)
     if (st == ST_OK) {
         buf_init(&faults, UTL_WHY_BYTES_MAX);
         check->count = source->stat.size_bytes;
-        st = store_check(source->store, &faults);
+        st = utl_source_check_store(source, &faults);
         const uint8_t *end = faults.len == 0 ? NULL : memchr(faults.data, '\n', faults.len);
         int len = (int)(end == NULL ? faults.len : (size_t)(end - faults.data));
         if (st == ST_CORRUPT)

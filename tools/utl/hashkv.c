@@ -41,6 +41,7 @@ static enum status hash(struct inspect *i)
     int64_t current;
     enum status st = mvcc_hash_kv(i->source->mvcc, UTL_SOURCE_READER, hashed.revision, &hashed.hash,
                                   &current, &hashed.compacted);
+    utl_source_end_progress(i->source);
     if (st != ST_OK)
         return explain(i, st, hashed.revision);
     if (hashed.revision <= 0)

@@ -7,6 +7,8 @@
 #include "storage/store.h"
 #include "tools/print/text.h"
 #include "tools/utl/inspect.h"
+#include "tools/utl/progress.h"
+#include "tools/utl/utl.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -28,6 +30,8 @@ static const struct utl_column lease_columns[] = {
 struct leased {
     int64_t *ids; /* owned */
     size_t count, capacity;
+    struct progress progress;
+    uint64_t read_bytes;
 };
 
 static enum status note_lease(void *context, struct slice record)
@@ -35,6 +39,8 @@ static enum status note_lease(void *context, struct slice record)
     struct leased *leased = context;
     struct mvcc_kv kv;
     enum status st = mvcc_kv_decode(record, &kv);
+    leased->read_bytes += record.len;
+    progress_at(&leased->progress, leased->read_bytes);
     if (st != ST_OK || kv.lease == 0)
         return st;
     if (leased->count == leased->capacity) {
@@ -100,8 +106,10 @@ static enum status list_leases(struct inspect *i)
     const struct mvcc_query all = {
         .range = {.key = slice_make(&zero, 1), .end = slice_make(&zero, 1)}};
     struct mvcc_result result;
+    progress_begin(&leases.leased.progress, utl_clock(), "reading", i->source->stat.in_use_bytes);
     enum status st =
         mvcc_read(i->source->mvcc, UTL_SOURCE_READER, &all, note_lease, &leases.leased, &result);
+    progress_end(&leases.leased.progress);
     if (st == ST_OK) {
         if (leases.leased.count > 0)
             qsort(leases.leased.ids, leases.leased.count, sizeof(int64_t), compare_ids);

@@ -181,7 +181,7 @@ enum status utl_revisions_open(struct utl_source *source,
     r->options = *options;
     r->why = why;
     enum status st = open_revisions(r);
-    if (st == ST_CORRUPT && why->len == 0 && store_check(source->store, why) == ST_OK)
+    if (st == ST_CORRUPT && why->len == 0 && utl_source_check_store(source, why) == ST_OK)
         why->len = 0;
     if (st != ST_OK && why->len == 0) {
         enum status said =

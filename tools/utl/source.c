@@ -50,6 +50,46 @@ static enum status set_path(struct utl_source *s, char out[PATH_MAX], const char
     return say(s->why, ST_INVALID, "the path '%s/%s' is too long", folder, name);
 }
 
+/* ---- progress ---- */
+
+static void show(struct utl_source *s, const char *what, uint64_t done_bytes, uint64_t total_bytes)
+{
+    if (s->progress_of != what || done_bytes < s->progress_bytes) {
+        utl_source_end_progress(s);
+        progress_begin(&s->progress, utl_clock(), what, total_bytes);
+        s->progress_of = what;
+    }
+    s->progress_bytes = done_bytes;
+    progress_at(&s->progress, done_bytes);
+}
+
+static void show_check(void *context, uint64_t done_bytes, uint64_t total_bytes)
+{
+    show(context, "checking the store", done_bytes, total_bytes);
+}
+
+static void show_walk(void *context, uint64_t done_bytes, uint64_t total_bytes)
+{
+    struct utl_source *s = context;
+    (void)total_bytes; /* the key space does not know */
+    show(s, s->mvcc == NULL ? "building the index" : "reading", done_bytes, s->stat.in_use_bytes);
+}
+
+void utl_source_end_progress(struct utl_source *s)
+{
+    if (s->progress_of != NULL)
+        progress_end(&s->progress);
+    s->progress_of = NULL;
+    s->progress_bytes = 0;
+}
+
+enum status utl_source_check_store(struct utl_source *s, struct buf *report)
+{
+    enum status st = store_check(s->store, report);
+    utl_source_end_progress(s);
+    return st;
+}
+
 /* ---- the store ---- */
 
 /* A member that runs, or one that left its lock file, is read as by any other reader: should it
@@ -73,6 +113,7 @@ static enum status open_store(struct utl_source *s, const struct backend_ops *op
                                                         .read_only = true,
                                                         .shared = is_shared(s),
                                                         .disk = s->disk,
+                                                        .watch = &s->store_watch,
                                                         .why = s->why},
                                     .lock = s->lock,
                                     .clock = utl_clock(),
@@ -82,6 +123,7 @@ static enum status open_store(struct utl_source *s, const struct backend_ops *op
         say(s->why, ST_OK, "'%s': ", s->store_path);
     size_t before = s->why->len;
     enum status st = store_open(&options, &s->store);
+    utl_source_end_progress(s);
     if (st != ST_OK && s->why->len == before)
         return say(s->why, st, "%s: cannot be opened: %s", is_dbfile ? "db file" : s->store_path,
                    status_str(st));
@@ -107,7 +149,7 @@ static enum status explain_store(struct utl_source *s, enum status st, const cha
     if (st != ST_CORRUPT)
         return say(s->why, st, "store '%s': %s: %s", s->store_path, what, status_str(st));
     say(s->why, st, "store '%s': %s: %s. ", s->store_path, what, status_str(st));
-    if (store_check(s->store, s->why) == ST_OK)
+    if (utl_source_check_store(s, s->why) == ST_OK)
         say(s->why, st, "Its structure is sound; a record in it is not");
     return st;
 }
@@ -118,12 +160,14 @@ static enum status open_state(struct utl_source *s)
     struct mvcc_options options = {.store = s->store,
                                    .lock = s->lock,
                                    .life_id = s->life_id,
-                                   .readers_count = UTL_SOURCE_READER + 1};
+                                   .readers_count = UTL_SOURCE_READER + 1,
+                                   .watch = &s->index_watch};
     if (s->kind == UTL_SOURCE_CLEAT) {
         datadir_checkpoint_path(&s->datadir, checkpoint, sizeof(checkpoint));
         options.checkpoint_path = checkpoint;
     }
     enum status st = mvcc_open(&options, &s->mvcc);
+    utl_source_end_progress(s);
     if (st != ST_OK)
         return explain_store(s, st, "the index of its keys cannot be built");
     struct machine_options machine = {
@@ -346,6 +390,8 @@ enum status utl_source_open(const struct utl_source_options *options, struct buf
             return ST_NO_MEMORY;
         s->options = *options;
         s->why = why;
+        s->store_watch = (struct backend_watch){show_check, s};
+        s->index_watch = (struct backend_watch){show_walk, s};
         buf_reset(why);
         enum status st = open_any(s);
         if (tries < RUNNING_TRIES && is_worth_another_look(s, st)) {

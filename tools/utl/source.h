@@ -12,6 +12,7 @@
 #include "storage/backend.h"
 #include "storage/datadir/datadir.h"
 #include "tools/utl/etcd_wal.h"
+#include "tools/utl/progress.h"
 #include "wal/wal.h"
 
 #include <limits.h>
@@ -64,6 +65,10 @@ struct utl_source {
     /* private */
     struct utl_source_options options;
     struct datadir datadir;
+    struct backend_watch store_watch, index_watch;
+    struct progress progress; /* of what they watch */
+    const char *progress_of;  /* NULL: of nothing */
+    uint64_t progress_bytes;
     struct wal *wal;
     struct etcd_wal etcd_wal;
     struct buf conf_state; /* the mark's, where the db of an older etcd has none */
@@ -79,6 +84,13 @@ struct utl_source {
 CHECKED enum status utl_source_open(const struct utl_source_options *options, struct buf *why,
                                     struct utl_source **out);
 void utl_source_close(struct utl_source *source); /* NULL is fine */
+
+/* What open and the calls below show of their progress is taken away, so that other lines may
+ * follow; also after mvcc's walks over all of the key space. */
+void utl_source_end_progress(struct utl_source *source);
+/* The backend's own check. Faults are described in *report, a line each. ST_CORRUPT when there are
+ * any. */
+CHECKED enum status utl_source_check_store(struct utl_source *source, struct buf *report);
 
 /* Gives fn the log's entries [first, last] in order; the payload is borrowed for the call. Stops at
  * the first status other than ST_OK and returns it. Errors: wal_read()'s. */
