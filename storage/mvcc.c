@@ -11,6 +11,7 @@
 
 struct restore {
     struct mvcc *mvcc;
+    const struct mvcc_options *options;
     int64_t last_main;
 };
 
@@ -22,13 +23,15 @@ static enum status restore_record(void *context, struct revision revision, bool 
     enum status st = mvcc_record_decode(record, revision, tombstone, &kv);
     if (st != ST_OK)
         return st;
+    r->last_main = revision.main;
+    if (r->options->wants != NULL && !r->options->wants(r->options->wants_context, kv.key))
+        return ST_OK;
     struct index_change change;
     st = index_prepare(r->mvcc->index, kv.key, revision, tombstone ? 0 : kv.create_revision,
                        tombstone ? 0 : kv.version, &change);
     if (st != ST_OK)
         return st;
     index_commit(r->mvcc->index, &change);
-    r->last_main = revision.main;
     return ST_OK;
 }
 
@@ -78,9 +81,9 @@ static enum status build_index(struct mvcc *mvcc, int64_t compact, struct restor
     return mvcc_walk(mvcc, mvcc_apply_slot(mvcc), from, restore_record, r);
 }
 
-static enum status restore(struct mvcc *mvcc)
+static enum status restore(struct mvcc *mvcc, const struct mvcc_options *options)
 {
-    struct restore r = {.mvcc = mvcc};
+    struct restore r = {.mvcc = mvcc, .options = options};
     int64_t scheduled;
     enum status st = get_meta_revision(mvcc, MVCC_META_FINISHED, &mvcc->finished_revision);
     if (st == ST_OK)
@@ -128,6 +131,7 @@ enum status mvcc_open(const struct mvcc_options *options, struct mvcc **out)
     mvcc->trim_started = mvcc->trimmed = -1;
     buf_init(&mvcc->write_bytes, WRITE_BYTES_MAX);
     enum status st = ST_OK;
+    ASSERT(options->wants == NULL || options->checkpoint_path == NULL);
     if (options->checkpoint_path != NULL) {
         mvcc->checkpoint_path = strdup(options->checkpoint_path);
         st = mvcc->checkpoint_path != NULL ? ST_OK : ST_NO_MEMORY;
@@ -135,7 +139,7 @@ enum status mvcc_open(const struct mvcc_options *options, struct mvcc **out)
     if (st == ST_OK)
         st = new_readers(mvcc);
     if (st == ST_OK)
-        st = restore(mvcc);
+        st = restore(mvcc, options);
     if (st != ST_OK) {
         mvcc_close(mvcc);
         return st;

@@ -24,6 +24,10 @@ struct mvcc_options {
     const char *checkpoint_path; /* store/index.ckpt, or NULL for none; copied */
     uint64_t life_id;
     uint32_t readers_count; /* slots, as the store's; apply's own comes on top, there as here */
+    /* Only keys that it wants are in the index, which needs checkpoint_path to be NULL; NULL: all
+     * are. For tools that read the records themselves. */
+    bool (*wants)(void *context, struct slice key);
+    void *wants_context;
     const struct backend_watch *watch; /* of every walk over all revisions; NULL: nobody. Borrowed
                                           until it closes */
 };

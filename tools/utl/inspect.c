@@ -40,6 +40,7 @@ static enum status open_source(struct inspect *i, enum inspect_need need)
         return st;
     utl_source_close(i->source);
     options.without_index = false; /* the log's entries are applied with it */
+    options.touched_alone = true;
     return utl_source_open(&options, &i->why, &i->source);
 }
 

@@ -23,7 +23,7 @@ extern const struct cli_command inspect_log_command; /* inspect_log.c */
      .help = "the directory of the log, if it is not in the data directory"},         \
     {                                                                                 \
         .name = "store-only", .kind = CLI_BOOL,                                       \
-        .help = "leave out what only the log holds yet (saves memory on a big store)" \
+        .help = "leave out what only the log holds yet" \
     }
 
 struct inspect {
@@ -34,7 +34,8 @@ struct inspect {
 };
 
 enum inspect_need {
-    INSPECT_STORE, /* records are enough: the index is built only where the log has more of them */
+    INSPECT_STORE, /* records are enough: of the index only what is needed to apply the log's tail
+                    */
     INSPECT_STATE, /* key space and state machine */
     INSPECT_LOG,   /* the log's entries; of the state nothing is built */
 };

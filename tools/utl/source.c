@@ -7,6 +7,7 @@
 #include "storage/dbfile/backend_dbfile.h"
 #include "storage/mvcc.h"
 #include "storage/store.h"
+#include "tools/utl/touched.h"
 #include "tools/utl/utl.h"
 #include "wal/disks.h"
 
@@ -162,7 +163,13 @@ static enum status open_state(struct utl_source *s)
                                    .life_id = s->life_id,
                                    .readers_count = UTL_SOURCE_READER + 1,
                                    .watch = &s->index_watch};
-    if (s->kind == UTL_SOURCE_CLEAT) {
+    if (s->options.touched_alone) {
+        enum status found = utl_source_find_touched(s);
+        if (found != ST_OK)
+            return explain_store(s, found, "what the log touches cannot be found");
+        options.wants = utl_touched_has;
+        options.wants_context = s->touched;
+    } else if (s->kind == UTL_SOURCE_CLEAT) {
         datadir_checkpoint_path(&s->datadir, checkpoint, sizeof(checkpoint));
         options.checkpoint_path = checkpoint;
     }
@@ -416,6 +423,7 @@ void utl_source_close(struct utl_source *s)
     store_close(s->store);
     wal_close(s->wal);
     etcd_wal_deinit(&s->etcd_wal);
+    utl_touched_free(s->touched);
     lock_free(s->lock);
     disk_free(s->disk);
     buf_deinit(&s->log_text);

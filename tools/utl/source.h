@@ -29,6 +29,8 @@ struct utl_source_options {
     bool without_log;    /* the store as it is: nothing of the log is read */
     bool whole_log; /* what the log holds above its known commit is applied too: after a disaster
                        it counts, as with --force-new-cluster, for it may be acknowledged */
+    bool touched_alone; /* the key space knows the keys alone that the log's tail touches, enough to
+                           apply it: for what reads the records, which are all there */
     bool without_index; /* neither key space nor state machine: for what reads the backend alone */
 };
 
@@ -71,7 +73,8 @@ struct utl_source {
     uint64_t progress_bytes;
     struct wal *wal;
     struct etcd_wal etcd_wal;
-    struct buf conf_state; /* the mark's, where the db of an older etcd has none */
+    struct utl_touched *touched; /* NULL unless touched_alone */
+    struct buf conf_state;       /* the mark's, where the db of an older etcd has none */
     struct buf *why;
 };
 
@@ -97,6 +100,10 @@ CHECKED enum status utl_source_check_store(struct utl_source *source, struct buf
 typedef enum status (*utl_entry_fn)(void *context, const struct raft_entry *entry);
 CHECKED enum status utl_source_entries(struct utl_source *source, raft_index first, raft_index last,
                                        utl_entry_fn fn, void *context);
+
+/* ---- source_touched.c ---- */
+/* Makes touched of the entries above the mark. */
+CHECKED enum status utl_source_find_touched(struct utl_source *source);
 
 /* ---- source_members.c ---- */
 /* Makes the member table of an etcd's directory what its v2 store says, as of the mark. */
