@@ -16,14 +16,13 @@ extern const struct cli_command inspect_leases_command, inspect_members_command,
 extern const struct cli_command inspect_log_command; /* inspect_log.c */
 
 /* Rows of every command's table of flags. */
-#define INSPECT_FLAGS                                                                 \
-    {.name = "wal-dir",                                                               \
-     .kind = CLI_STRING,                                                              \
-     .initial = "",                                                                   \
-     .help = "the directory of the log, if it is not in the data directory"},         \
-    {                                                                                 \
-        .name = "store-only", .kind = CLI_BOOL,                                       \
-        .help = "leave out what only the log holds yet" \
+#define INSPECT_FLAGS                                                                           \
+    {.name = "wal-dir",                                                                         \
+     .kind = CLI_STRING,                                                                        \
+     .initial = "",                                                                             \
+     .help = "the directory of the log, if it is not in the data directory"},                   \
+    {                                                                                           \
+        .name = "store-only", .kind = CLI_BOOL, .help = "leave out what only the log holds yet" \
     }
 
 struct inspect {
