@@ -164,7 +164,9 @@ static void set_password(struct rpc_call *call, struct new_password *new)
                                                   .deadline_ns = request_deadline_ns(services),
                                                   .call = call},
                                       .ready = may_set};
-    if (new->no_password)
+    /* As etcd 3.5 has it, a change to the empty password leaves none that could match. */
+    bool takes_away = new->field == INTERNAL_AUTH_USER_CHANGE_PASSWORD &&new->password.len == 0;
+    if (new->no_password || takes_away)
         propose_password(call, new, SLICE_EMPTY);
     else if (machine_auth_enabled(services->options.machine))
         loops_read(services->options.loops, &new->read);

@@ -233,6 +233,9 @@ def users(s):
     s.equal(s.api.Txn(compare=[s.ops.version(b"v", 0)], success=put, token=ann).code, api.OK, "and then may be")
     for call in ("LeaseGrant", "Txn"):
         s.equal(s.api.call(call, token="nobody.1").code, "UNAUTHENTICATED", f"{call} by a token of nobody")
+    if not s.is_34:
+        s.equal(s.api.UserChangePassword(name="ann", password="", token=root).code, api.OK, "a password is taken away")
+        s.equal(s.api.Authenticate(name="ann", password="").code, "INVALID_ARGUMENT", "nothing matches none")
     unknown_errors(s, root)
     disabled = s.api.AuthDisable(token=root)
     s.equal(head(disabled.header), (True, True, s.api.Range(key=b"x").header.revision, True), "AuthDisable has a full header")
