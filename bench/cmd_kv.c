@@ -22,7 +22,8 @@ static const char help_text[] =
     "usage: cleat-bench kv --endpoint URL [OPTIONS]\n\n"
     "Drives any etcd endpoint (cleat or etcd): each of --clients has one call in flight and\n"
     "starts the next when the answer is there (closed loop). A put writes --value-bytes to one\n"
-    "of --keys keys of 45 bytes; a range reads one such key.\n";
+    "of --keys keys of 45 bytes; a range reads one such key, a scan all that begin with "
+    "--prefix.\n";
 static const char figures_text[] =
     "\nWhat the figures mean\n"
     "  per_second             calls answered OK in a second, all clients together\n"
@@ -42,8 +43,9 @@ static const char figures_text[] =
     "  rss_anon_mb, rss_mb    memory of the server at the end: its own, and with mapped files\n"
     "One thread drives all clients; above about 40000 calls a second it is the limit.\n";
 
-enum op_kind { OP_PUT, OP_RANGE, OPS_COUNT };
-static const char *const op_names[] = {"put", "range"};
+enum op_kind { OP_PUT, OP_RANGE, OP_SCAN, OPS_COUNT };
+static const char *const op_names[] = {"put", "range", "scan"};
+#define ROWS_OF_MIXED 2U
 
 struct kv_options {
     const char *endpoint, *op, *json, *device, *syncs_file, *prefix;
@@ -77,6 +79,8 @@ static enum op_kind next_op(const struct load *load)
 {
     if (strcmp(load->options->op, "mixed") == 0)
         return load->started % 2 == 0 ? OP_PUT : OP_RANGE;
+    if (strcmp(load->options->op, "scan") == 0)
+        return OP_SCAN;
     return strcmp(load->options->op, "put") == 0 ? OP_PUT : OP_RANGE;
 }
 
@@ -109,6 +113,29 @@ static size_t pack_range(struct load *load, char *key, size_t key_len)
     return etcdserverpb__range_request__pack(&range, load->message);
 }
 
+/* Everything that begins with the prefix: up to the prefix with its last byte raised. */
+static size_t pack_scan(struct load *load)
+{
+    char key[201], end[201];
+    size_t len = (size_t)snprintf(key, sizeof(key), "%.200s", load->options->prefix);
+    memcpy(end, key, len);
+    end[len - 1]++;
+    Etcdserverpb__RangeRequest range = ETCDSERVERPB__RANGE_REQUEST__INIT;
+    range.key = (ProtobufCBinaryData){.data = (uint8_t *)key, .len = len};
+    range.range_end = (ProtobufCBinaryData){.data = (uint8_t *)end, .len = len};
+    range.serializable = load->options->serializable;
+    return etcdserverpb__range_request__pack(&range, load->message);
+}
+
+static size_t pack_next(struct load *load, enum op_kind op)
+{
+    char key[256];
+    size_t key_len = make_key(load, key);
+    if (op == OP_SCAN)
+        return pack_scan(load);
+    return op == OP_PUT ? pack_put(load, key, key_len) : pack_range(load, key, key_len);
+}
+
 static void on_done(void *context, const struct client_reply *reply);
 
 static void start_next(struct slot *slot)
@@ -116,10 +143,8 @@ static void start_next(struct slot *slot)
     struct load *load = slot->load;
     if (load->started >= load->total)
         return;
-    char key[256];
-    size_t key_len = make_key(load, key);
     slot->op = next_op(load);
-    size_t len = slot->op == OP_PUT ? pack_put(load, key, key_len) : pack_range(load, key, key_len);
+    size_t len = pack_next(load, slot->op);
     struct client_request request = {
         .method = slot->op == OP_PUT ? "/etcdserverpb.KV/Put" : "/etcdserverpb.KV/Range",
         .body = slice_make(load->message, len),
@@ -225,7 +250,7 @@ static struct row *op_row(struct report *report, const struct load *load, enum o
 {
     char name[96];
     snprintf(name, sizeof(name), "%s%s %llu clients %llu B %llu keys", op_names[op],
-             op == OP_RANGE && load->options->serializable ? " serializable" : "",
+             op != OP_PUT && load->options->serializable ? " serializable" : "",
              (unsigned long long)load->options->clients,
              (unsigned long long)load->options->value_bytes,
              (unsigned long long)load->options->keys);
@@ -248,7 +273,7 @@ static void make_report(struct report *report, const struct load *load, uint64_t
         row = op_row(report, load, op, elapsed_ns);
         count += row->count;
     }
-    if (report->rows_count == OPS_COUNT) {
+    if (report->rows_count == ROWS_OF_MIXED) {
         row = report_row(report, "mixed, all calls");
         row->count = count;
     }
@@ -284,7 +309,7 @@ static int measure(const struct kv_options *options)
         if (load.error_text[0] != '\0')
             fprintf(stderr, "first error: %s (%s)\n", client_code_name(load.error_code),
                     load.error_text);
-        ok = ok && load.failed[OP_PUT] + load.failed[OP_RANGE] == 0;
+        ok = ok && load.failed[OP_PUT] + load.failed[OP_RANGE] + load.failed[OP_SCAN] == 0;
     }
     load_deinit(&load);
     free(slots);
@@ -297,8 +322,10 @@ static const char *refusal(const struct kv_options *options)
     if (options->endpoint == NULL)
         return "--endpoint is missing";
     if (strcmp(options->op, "put") != 0 && strcmp(options->op, "range") != 0 &&
-        strcmp(options->op, "mixed") != 0)
-        return "--op is put, range or mixed";
+        strcmp(options->op, "mixed") != 0 && strcmp(options->op, "scan") != 0)
+        return "--op is put, range, scan or mixed";
+    if (options->prefix[0] == '\0')
+        return "--prefix is empty";
     if (options->keys == 0 || options->clients == 0 || options->clients > KV_CLIENTS_MAX)
         return "--keys and --clients must be at least 1, --clients at most 100000";
     if (options->connections > CLIENT_CONNECTIONS_MAX)
@@ -318,7 +345,8 @@ int command_kv(int argc, char **argv)
                                  .timeout_ms = 30000};
     const struct flag flags[] = {
         {"endpoint", FLAG_TEXT, &options.endpoint, "URL", "host:port or http://host:port"},
-        {"op", FLAG_TEXT, &options.op, "OP", "put, range, or mixed (half of each)"},
+        {"op", FLAG_TEXT, &options.op, "OP",
+         "put, range, scan, or mixed (puts and ranges, half of each)"},
         {"keys", FLAG_NUMBER, &options.keys, "N", "how many different keys"},
         {"clients", FLAG_NUMBER, &options.clients, "N", "calls in flight"},
         {"connections", FLAG_NUMBER, &options.connections, "N",
