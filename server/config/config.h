@@ -1,5 +1,6 @@
 /* server/config/config.h - what the operator asked for: etcd's flags and ETCD_* variables, checked,
- * in etcd's words where they are wrong. Nothing here opens a file or a socket or resolves a name.
+ * in etcd's words where they are wrong. Nothing here opens a socket or a file (but
+ * --config-file) or resolves a name.
  *
  *   config_init(&config);
  *   enum status st = config_load(&config, argc, argv, environ);
@@ -35,6 +36,7 @@ struct config_note {
 
 /* All texts live as long as the config. Durations are in nanoseconds. */
 struct config {
+    const char *config_file; /* "": none */
     const char *name;
     const char *data_dir; /* never empty */
     const char *wal_dir;  /* "": below data_dir */

@@ -81,7 +81,7 @@ static void set_defaults(struct config *config)
 }
 
 /* A flag that is not built yet may still be given its default, as many set-ups do. */
-static enum status set_flag(struct config *config, const struct flag *flag, const char *text,
+enum status config_set_flag(struct config *config, const struct flag *flag, const char *text,
                             const char **why_out)
 {
     struct flag_value value, initial;
@@ -98,7 +98,7 @@ static enum status set_flag(struct config *config, const struct flag *flag, cons
     return ST_OK;
 }
 
-static enum status refuse_not_yet(struct config *config, const struct flag *flag)
+enum status config_refuse_not_yet(struct config *config, const struct flag *flag)
 {
     char env[FLAG_ENV_BYTES_MAX];
     return config_refuse(config, text_format(&config->arena,
@@ -160,7 +160,7 @@ static enum status take_flag(struct config *config, struct command_line *line,
     size_t count;
     marks->by_flag[flag - flag_table(&count)] = true;
     const char *why;
-    enum status st = set_flag(config, flag, value, &why);
+    enum status st = config_set_flag(config, flag, value, &why);
     if (st == ST_UNSUPPORTED) {
         *not_yet_out = *not_yet_out == NULL ? flag : *not_yet_out;
         return ST_OK;
@@ -198,7 +198,9 @@ static enum status load_command_line(struct config *config, int argc, const char
         config->exit_code = 0;
         return ST_CANCELED;
     }
-    return not_yet == NULL ? ST_OK : refuse_not_yet(config, not_yet);
+    if (*config->config_file != '\0') /* the flags do not count */
+        return ST_OK;
+    return not_yet == NULL ? ST_OK : config_refuse_not_yet(config, not_yet);
 }
 
 /* The row whose variable this is, or NULL; the value follows the name and '='. */
@@ -224,9 +226,9 @@ static enum status take_variable(struct config *config, const char *variable,
     const char *name = text_copy(arena, variable, (size_t)(value - variable) - 1);
     const char *why;
     size_t count;
-    enum status st = set_flag(config, flag, value, &why);
+    enum status st = config_set_flag(config, flag, value, &why);
     if (st == ST_UNSUPPORTED)
-        return refuse_not_yet(config, flag);
+        return config_refuse_not_yet(config, flag);
     if (st != ST_OK)
         return config_refuse(config, text_format(arena, "invalid value %s for %s: %s",
                                                  text_quote(arena, value), name, why));
@@ -276,14 +278,38 @@ static enum status load_environment(struct config *config, const char *const *en
     return ST_OK;
 }
 
+/* The path of the configuration file, "" if there is none. */
+static const char *file_path(const struct config *config, const char *const *environment)
+{
+    static const char name[] = "ETCD_CONFIG_FILE=";
+    if (*config->config_file != '\0')
+        return config->config_file;
+    for (const char *const *p = environment; *p != NULL; p++) {
+        if (strncmp(*p, name, sizeof(name) - 1) == 0)
+            return *p + sizeof(name) - 1;
+    }
+    return "";
+}
+
+/* With a file nothing else counts. */
+static enum status load_file(struct config *config, const char *path, struct flag_marks *marks)
+{
+    *marks = (struct flag_marks){0};
+    set_defaults(config);
+    config->notes = NULL; /* what they tell of the command line */
+    return config_load_file(config, path, marks);
+}
+
 enum status config_load(struct config *config, int argc, const char *const *argv,
                         const char *const *environment)
 {
     struct flag_marks marks = {0};
     set_defaults(config);
     enum status st = load_command_line(config, argc, argv, &marks);
+    const char *path = file_path(config, environment);
     if (st == ST_OK)
-        st = load_environment(config, environment, &marks);
+        st = *path != '\0' ? load_file(config, path, &marks)
+                           : load_environment(config, environment, &marks);
     if (st == ST_OK)
         st = config_validate(config, &marks);
     if (st != ST_OK && st != ST_CANCELED)

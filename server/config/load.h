@@ -20,6 +20,16 @@ void config_note_add(struct config *config, enum log_level level, const char *ms
 /* etcd's way to refuse: logs "failed to verify flags" with why, exit code 1. Always ST_CANCELED. */
 CHECKED enum status config_refuse(struct config *config, const char *why);
 
+/* Gives flag the value in text (kept). Errors: ST_UNSUPPORTED (not built yet, and not its default),
+ * ST_INVALID with the reason in *why_out, ST_TOO_BIG. */
+CHECKED enum status config_set_flag(struct config *config, const struct flag *flag,
+                                    const char *text, const char **why_out);
+CHECKED enum status config_refuse_not_yet(struct config *config, const struct flag *flag);
+
+/* file.c: reads --config-file. Errors: ST_CANCELED (exit_code and notes say why), ST_NO_MEMORY. */
+CHECKED enum status config_load_file(struct config *config, const char *path,
+                                     struct flag_marks *marks);
+
 /* Fills in what follows from other flags, then checks what can be checked without looking outside.
  * Errors: ST_CANCELED (exit_code and notes say why). */
 CHECKED enum status config_validate(struct config *config, const struct flag_marks *marks);

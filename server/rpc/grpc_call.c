@@ -200,6 +200,10 @@ static void recycle(struct grpc_rpc *rpc)
         grpc_rpc_free(rpc);
         return;
     }
+    if (rpc->arena.total_bytes > RPC_FREE_BYTES_MAX && poller->server->reaper.running) {
+        inbox_push(&poller->server->reaper.inbox, &rpc->call.node);
+        return;
+    }
     if (rpc->arena.total_bytes > RPC_POOL_ARENA_BYTES_MAX)
         arena_deinit(&rpc->arena);
     else

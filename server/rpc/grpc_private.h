@@ -87,6 +87,16 @@ struct responder {
     atomic_bool stopping;
 };
 
+/* Gives the memory of large answers back to the system, which takes a moment for each megabyte: a
+ * poller would keep every other call waiting meanwhile. */
+struct reaper {
+    struct inbox inbox; /* calls that nobody holds */
+    sem_t wake;
+    pthread_t thread;
+    bool running;
+    atomic_bool stopping;
+};
+
 struct rpc_server {
     struct rpc_server_options options;
     grpc_server *handle;
@@ -96,6 +106,7 @@ struct rpc_server {
     struct rpc_versions versions;
     struct poller pollers[RPC_POLLERS_MAX];
     struct responder responders[RPC_RESPONDERS_MAX];
+    struct reaper reaper;
     struct tag shut;
     atomic_bool shutting;
     pthread_mutex_t mutex; /* guards what follows */
@@ -138,6 +149,8 @@ void poller_join(struct poller *poller); /* its queue is shut down */
 bool poller_is_current(const struct poller *poller);
 CHECKED enum status responder_start(struct responder *responder);
 void responder_stop(struct responder *responder);
+CHECKED enum status reaper_start(struct reaper *reaper);
+void reaper_stop(struct reaper *reaper); /* frees what is left; fine when it never ran */
 
 /* Takes one reference more, or gives one back. */
 void grpc_rpc_ref(struct grpc_rpc *rpc);

@@ -185,6 +185,9 @@ enum status rpc_server_start(struct rpc_server *server)
         if (st != ST_OK)
             return st;
     }
+    enum status reaping = reaper_start(&server->reaper);
+    if (reaping != ST_OK)
+        return reaping;
     for (uint32_t i = 0; i < server->options.pollers_count; i++) {
         enum status st = poller_start(&server->pollers[i]);
         if (st != ST_OK)
@@ -280,6 +283,7 @@ void rpc_server_free(struct rpc_server *server)
         poller_join(&server->pollers[i]);
         grpc_completion_queue_destroy(server->pollers[i].queue);
     }
+    reaper_stop(&server->reaper);
     grpc_server_credentials_release(server->credentials);
     grpc_shutdown_blocking();
     pthread_mutex_destroy(&server->mutex);

@@ -110,6 +110,55 @@ enum status responder_start(struct responder *responder)
     return ST_OK;
 }
 
+static void reaper_wake(void *context)
+{
+    struct reaper *reaper = context;
+    sem_post(&reaper->wake);
+}
+
+static void reap(struct reaper *reaper)
+{
+    for (struct inbox_node *node = inbox_take(&reaper->inbox), *next; node != NULL; node = next) {
+        next = node->next;
+        struct rpc_call *call = CONTAINER_OF(node, struct rpc_call, node);
+        grpc_rpc_free(CONTAINER_OF(call, struct grpc_rpc, call));
+    }
+}
+
+static void *reaper_run(void *context)
+{
+    struct reaper *reaper = context;
+    while (!atomic_load(&reaper->stopping)) {
+        while (sem_wait(&reaper->wake) != 0)
+            ASSERT(errno == EINTR);
+        reap(reaper);
+    }
+    return NULL;
+}
+
+enum status reaper_start(struct reaper *reaper)
+{
+    inbox_init(&reaper->inbox, reaper_wake, reaper);
+    sem_init(&reaper->wake, /* pshared= */ 0, 0);
+    if (pthread_create(&reaper->thread, NULL, reaper_run, reaper) != 0)
+        return ST_NO_MEMORY;
+    pthread_setname_np(reaper->thread, "rpc-free");
+    reaper->running = true;
+    return ST_OK;
+}
+
+void reaper_stop(struct reaper *reaper)
+{
+    if (!reaper->running)
+        return;
+    atomic_store(&reaper->stopping, true);
+    sem_post(&reaper->wake);
+    pthread_join(reaper->thread, NULL);
+    reaper->running = false;
+    reap(reaper);
+    sem_destroy(&reaper->wake);
+}
+
 void responder_stop(struct responder *responder)
 {
     if (!responder->running)

@@ -13,6 +13,8 @@
 #define RPC_POOL_CALLS_MAX 1024U
 /* The most arena memory an idle call object keeps. */
 #define RPC_POOL_ARENA_BYTES_MAX (16U << 10)
+/* The most that a poller gives back to the system itself, some 100 us of work. */
+#define RPC_FREE_BYTES_MAX (1U << 20)
 /* An answer up to this size is copied into gRPC's memory: cheaper than counting a reference. */
 #define RPC_COPY_BYTES_MAX 2048U
 /* What gRPC may hold of requests that are still coming in, on all connections. A message counts
