@@ -4,7 +4,7 @@
 #include "base/duration.h"
 #include "base/minmax.h"
 #include "server/run/log.h"
-#include "server/services/auth_bcrypt.h"
+#include "server/state/auth_bcrypt.h"
 #include "server/services/auth_jwt.h"
 
 #include <errno.h>

@@ -2,7 +2,7 @@
  * UserChangePassword. Hashing takes a tenth of a second by design, so it is given away
  * (services_auth.give), and only so many wait for it at a time. A plain password never gets into
  * the log. */
-#include "server/services/auth_bcrypt.h"
+#include "server/state/auth_bcrypt.h"
 #include "server/services/auth_jwt.h"
 #include "server/services/auth_simple.h"
 #include "server/services/services_private.h"

@@ -1,17 +1,50 @@
 /* Entries about users. A user's record is written whole; what etcd keeps of it is kept. */
 #include "base/base64.h"
+#include "base/bytes.h"
+#include "base/digest.h"
+#include "server/state/auth_bcrypt.h"
 #include "server/state/machine_auth.h"
 
 #include <stddef.h>
 #include <stdlib.h>
 
+/* etcds up to 3.4 log the password itself, and each member hashes it with a salt of its own. Ours
+ * comes of the entry, so that members agree: a salt need not be secret, but another one for each
+ * password. One that bcrypt cannot be given as a whole is cut as Go cut it then; one with a NUL in
+ * it nobody could log in with, and none is stored. */
+static enum status hash_plain(struct application *a, struct slice name, struct slice plain,
+                              struct slice *out)
+{
+    uint8_t seed[16], digest[SHA256_BYTES];
+    put_be64(seed, a->entry->index);
+    put_be64(seed + 8, a->entry->term);
+    struct sha256 *sha = NULL;
+    enum status st = sha256_new(&sha);
+    if (st == ST_OK)
+        st = sha256_add(sha, slice_make(seed, sizeof(seed)));
+    if (st == ST_OK)
+        st = sha256_add(sha, name);
+    if (st == ST_OK)
+        st = sha256_end(sha, digest);
+    sha256_free(sha);
+    char *text = arena_alloc_raw(&a->machine->scratch, BCRYPT_HASH_BYTES);
+    if (st != ST_OK || text == NULL)
+        return st != ST_OK ? st : ST_NO_MEMORY;
+    if (plain.len > BCRYPT_PASSWORD_BYTES_MAX)
+        plain.len = BCRYPT_PASSWORD_BYTES_MAX;
+    st = bcrypt_hash(plain, BCRYPT_COST_DEFAULT, digest, text);
+    if (st == ST_OK)
+        *out = slice_make(text, BCRYPT_HASH_BYTES);
+    return st == ST_INVALID ? ST_OK : st;
+}
+
 /* The text that is stored: what a member made of the password before it proposed the change. */
-static enum status take_password(struct application *a, struct slice plain, struct slice hashed,
-                                 struct slice *out)
+static enum status take_password(struct application *a, struct slice name, struct slice plain,
+                                 struct slice hashed, struct slice *out)
 {
     *out = SLICE_EMPTY;
     if (plain.len > 0 && hashed.len == 0)
-        return ST_UNSUPPORTED;
+        return hash_plain(a, name, plain, out);
     uint8_t *text = arena_alloc_raw(&a->machine->scratch, base64_decoded_size_max(hashed.len));
     size_t size;
     if (text == NULL)
@@ -47,7 +80,8 @@ enum status apply_user_add(struct application *a, struct slice body)
     if (user.name.len > AUTH_NAME_BYTES_MAX)
         return ST_TOO_BIG;
     if (!user.no_password)
-        st = take_password(a, texts.field[PASSWORD], texts.field[HASHED], &user.password);
+        st = take_password(a, texts.field[NAME], texts.field[PASSWORD], texts.field[HASHED],
+                           &user.password);
     return st == ST_OK && a->result->error == API_OK ? auth_change_user(a, &user) : st;
 }
 
@@ -86,7 +120,8 @@ enum status apply_user_change_password(struct application *a, struct slice body)
     struct auth_user user = *before;
     user.password = SLICE_EMPTY;
     if (!user.no_password)
-        st = take_password(a, texts.field[PASSWORD], texts.field[HASHED], &user.password);
+        st = take_password(a, texts.field[NAME], texts.field[PASSWORD], texts.field[HASHED],
+                           &user.password);
     if (st != ST_OK || a->result->error != API_OK)
         return st;
     st = auth_change_user(a, &user);

@@ -5,6 +5,7 @@
 #include "base/buf.h"
 #include "base/bytes.h"
 #include "server/state/auth.h"
+#include "server/state/auth_bcrypt.h"
 #include "server/state/wire.h"
 #include "tests/server_state/harness.h"
 #include "tests/server_state/messages.h"
@@ -319,6 +320,33 @@ static void test_machine_auth_is_there_after_a_restart(void **state)
     assert_int_equal(put_as(h, "bob", "l"), API_PERMISSION_DENIED);
 }
 
+/* etcds up to 3.4 log passwords as they are; members hash them alike. */
+static void test_machine_auth_hashes_a_plain_password(void **state)
+{
+    struct harness *h = *state;
+    char passwords[2][BCRYPT_HASH_BYTES];
+    for (int round = 0; round < 2; round++) {
+        struct slice body = text_field(&h->arena, SLICE_EMPTY, 1, SLICE("bob"));
+        body = text_field(&h->arena, body, 2, SLICE("old way"));
+        assert_int_equal(harness_apply(h, INTERNAL_AUTH_USER_ADD, body).error, API_OK);
+        struct auth_view *view = machine_auth(h->machine);
+        struct slice password = auth_find_user(view, SLICE("bob"))->password;
+        assert_int_equal(password.len, BCRYPT_HASH_BYTES);
+        memcpy(passwords[round], password.data, password.len);
+        assert_int_equal(bcrypt_compare(SLICE("old way"), password), ST_OK);
+        auth_view_unref(view);
+        harness_deinit(h);
+        harness_init(h);
+    }
+    assert_memory_equal(passwords[0], passwords[1], BCRYPT_HASH_BYTES);
+    struct slice body = text_field(&h->arena, SLICE_EMPTY, 1, SLICE("nul"));
+    body = text_field(&h->arena, body, 2, SLICE("a\0b"));
+    assert_int_equal(harness_apply(h, INTERNAL_AUTH_USER_ADD, body).error, API_OK);
+    struct auth_view *view = machine_auth(h->machine);
+    assert_int_equal(auth_find_user(view, SLICE("nul"))->password.len, 0);
+    auth_view_unref(view);
+}
+
 /* As etcd does when it starts on a store in which nothing was ever changed. */
 static void test_machine_auth_notes_the_first_revision(void **state)
 {
@@ -443,6 +471,7 @@ int main(void)
         TEST(test_machine_auth_asks_at_apply),
         TEST(test_machine_auth_holds_while_an_alarm_is_active),
         TEST(test_machine_auth_is_there_after_a_restart),
+        TEST(test_machine_auth_hashes_a_plain_password),
         TEST(test_machine_auth_notes_the_first_revision),
         TEST(test_machine_auth_refuses_a_damaged_record),
         TEST(test_machine_auth_stops_at_a_name_that_is_too_long),

@@ -1,4 +1,4 @@
-#include "server/services/auth_bcrypt.h"
+#include "server/state/auth_bcrypt.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,8 +1,8 @@
-/* server/services/auth_bcrypt.h - passwords as etcd keeps them: bcrypt ("$2a$10$..."), by the
+/* server/state/auth_bcrypt.h - passwords as etcd keeps them: bcrypt ("$2a$10$..."), by the
  * system's libcrypt. Both take as long as the cost says (a tenth of a second at 10), so they run
  * where nothing waits for them but their own call. Any thread. */
-#ifndef SERVER_SERVICES_AUTH_BCRYPT_H
-#define SERVER_SERVICES_AUTH_BCRYPT_H
+#ifndef SERVER_STATE_AUTH_BCRYPT_H
+#define SERVER_STATE_AUTH_BCRYPT_H
 #include "base/slice.h"
 #include "base/status.h"
 
