@@ -164,9 +164,9 @@ enum status auth_store_user(struct machine *machine, struct auth_draft *draft,
     struct slice record;
     wire_out_init(&out, &machine->scratch, /* gap= */ 0);
     auth_user_encode(user, &out);
-    enum status st = wire_out_finish(&out, &record);
-    if (st == ST_OK)
-        st = store_put(machine->store, BUCKET_AUTH_USERS, user->name, record);
+    if (wire_out_finish(&out, &record) != ST_OK)
+        return ST_NO_MEMORY;
+    enum status st = store_put(machine->store, BUCKET_AUTH_USERS, user->name, record);
     return st == ST_OK ? auth_draft_put_user(draft, user) : st;
 }
 

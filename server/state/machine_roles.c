@@ -8,9 +8,9 @@ static enum status store_role(struct machine *machine, struct auth_draft *draft,
     struct slice record;
     wire_out_init(&out, &machine->scratch, /* gap= */ 0);
     auth_role_encode(role, &out);
-    enum status st = wire_out_finish(&out, &record);
-    if (st == ST_OK)
-        st = store_put(machine->store, BUCKET_AUTH_ROLES, role->name, record);
+    if (wire_out_finish(&out, &record) != ST_OK)
+        return ST_NO_MEMORY;
+    enum status st = store_put(machine->store, BUCKET_AUTH_ROLES, role->name, record);
     if (st == ST_OK)
         st = auth_draft_put_role(draft, role);
     return st == ST_OK ? auth_draft_refresh(draft, role->name) : st;

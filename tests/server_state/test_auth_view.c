@@ -404,7 +404,7 @@ static void test_auth_view_is_never_changed(void **state)
 /* ---- unions, at random ---- */
 
 #define LETTERS 6U
-#define ROUNDS 200000U
+#define ROUNDS 60000U
 #define PERMISSIONS_MAX 6U
 #define QUERIES 40U
 

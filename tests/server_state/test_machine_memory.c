@@ -1,4 +1,5 @@
 /* Fails the nth allocation of applying one entry, for every n. */
+#include "server/state/auth.h"
 #include "tests/fakes/memory_faults.h"
 #include "tests/server_state/harness.h"
 #include "tests/server_state/messages.h"
@@ -69,10 +70,85 @@ static void test_machine_stops_only_where_memory_for_the_state_is_missing(void *
     assert_true(nth > 5);
 }
 
+/* ---- users and roles ---- */
+
+static void apply_or_fail(struct harness *h, enum internal_field field, struct slice body)
+{
+    assert_int_equal(harness_apply(h, field, body).error, API_OK);
+}
+
+/* Two users with a role of two permissions. */
+static void make_users(struct harness *h)
+{
+    apply_or_fail(h, INTERNAL_AUTH_ROLE_ADD, SLICE("\x0a\x01r"));
+    apply_or_fail(h, INTERNAL_AUTH_ROLE_GRANT_PERMISSION, SLICE("\x0a\x01r\x12\x03\x12\x01k"));
+    apply_or_fail(h, INTERNAL_AUTH_ROLE_GRANT_PERMISSION,
+                  SLICE("\x0a\x01r\x12\x06\x12\x01m\x1a\x01n"));
+    apply_or_fail(h, INTERNAL_AUTH_USER_ADD, SLICE("\x0a\x01u"));
+    apply_or_fail(h, INTERNAL_AUTH_USER_ADD, SLICE("\x0a\x01v"));
+    apply_or_fail(h, INTERNAL_AUTH_USER_GRANT_ROLE, SLICE("\x0a\x01u\x12\x01r"));
+    apply_or_fail(h, INTERNAL_AUTH_USER_GRANT_ROLE, SLICE("\x0a\x01v\x12\x01r"));
+}
+
+/* The view is the one before or the one behind, whole. */
+static bool change_with_failure(enum internal_field field, struct slice body, uint64_t nth)
+{
+    static struct harness h;
+    harness_init(&h);
+    make_users(&h);
+    struct raft_payload *payload = internal_request_payload(field, body, /* id= */ 9);
+    struct raft_entry entry = {
+        .term = h.term, .index = h.index + 1, .type = RAFT_ENTRY_NORMAL, .payload = payload};
+    struct auth_view *before = machine_auth(h.machine);
+    struct machine_result result;
+    memory_fail_at(nth);
+    enum status st = machine_apply(h.machine, &entry, NULL, &result);
+    bool fired = memory_fault_fired();
+    memory_fail_at(0);
+    struct auth_view *after = machine_auth(h.machine);
+    if (st == ST_OK) {
+        h.index++;
+        assert_int_equal(result.error, API_OK);
+        assert_int_equal(auth_revision(after), auth_revision(before) + 1);
+    } else {
+        assert_true(fired);
+        assert_int_equal(st, ST_NO_MEMORY);
+        assert_ptr_equal(after, before);
+    }
+    auth_view_unref(before);
+    auth_view_unref(after);
+    raft_payload_unref(payload);
+    harness_deinit(&h);
+    return fired;
+}
+
+static void test_machine_changes_users_and_roles_whole_or_not(void **state)
+{
+    (void)state;
+    const struct {
+        enum internal_field field;
+        struct slice body;
+    } cases[] = {
+        {INTERNAL_AUTH_USER_ADD, SLICE("\x0a\x01w\x22\x04YWJj")},
+        {INTERNAL_AUTH_USER_DELETE, SLICE("\x0a\x01u")},
+        {INTERNAL_AUTH_USER_REVOKE_ROLE, SLICE("\x0a\x01u\x12\x01r")},
+        {INTERNAL_AUTH_ROLE_GRANT_PERMISSION, SLICE("\x0a\x01r\x12\x03\x12\x01l")},
+        {INTERNAL_AUTH_ROLE_REVOKE_PERMISSION, SLICE("\x0a\x01r\x12\x01k")},
+        {INTERNAL_AUTH_ROLE_DELETE, SLICE("\x0a\x01r")},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        uint64_t nth = 1;
+        while (change_with_failure(cases[i].field, cases[i].body, nth))
+            nth++;
+        assert_true(nth > 3);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_machine_stops_only_where_memory_for_the_state_is_missing),
+        cmocka_unit_test(test_machine_changes_users_and_roles_whole_or_not),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
