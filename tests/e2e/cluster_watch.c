@@ -44,7 +44,7 @@ struct lease_actor {
     uint32_t keys_asked;
     bool is_attached[LEASE_KEYS], is_gone[LEASE_KEYS];
     bool is_calling; /* a call or a renewal is on its way */
-    uint64_t called_ns, not_before_ns, renew_until_ns, ending_since_ns;
+    uint64_t called_ns, not_before_ns, renew_until_ns;
     struct client_stream *stream; /* of renewals */
 };
 
@@ -56,6 +56,7 @@ struct cluster_watch {
     struct lease_actor leases[LEASES_MAX];
     struct rng rng;
     bool is_stopping;
+    uint64_t stopping_since_ns;
     enum status status; /* of a callback that could not go on */
     uint64_t leases_ended, renewals;
     char why[400]; /* the first contradiction of a lease, or how a watcher ended */
@@ -304,7 +305,6 @@ static enum status renew(struct lease_actor *a, uint64_t now)
 {
     if (a->watch->is_stopping || now >= a->renew_until_ns || a->life.denied_end != 0) {
         a->state = LEASE_ENDING;
-        a->ending_since_ns = now;
         if (rng_below(&a->watch->rng, 4) != 0)
             return ST_OK;
         a->life.may_be_revoked = true;
@@ -326,7 +326,9 @@ static enum status renew(struct lease_actor *a, uint64_t now)
 
 static void end(struct lease_actor *a, uint64_t now)
 {
-    bool is_over = now - a->ending_since_ns > CATCH_UP_MS * NS_PER_MS;
+    /* Each new leader gives a lease its time again: while leaders are killed none may ever end. */
+    bool is_over =
+        a->watch->is_stopping && now - a->watch->stopping_since_ns > CATCH_UP_MS * NS_PER_MS;
     char why[300];
     if (history_check_lease(&a->life, is_over, why, sizeof(why)) != HISTORY_GOOD)
         complain(a->watch, why, NULL);
@@ -488,6 +490,7 @@ static bool is_complete(const struct cluster_watch *watch, int64_t revision)
 static enum status catch_up(struct cluster_watch *watch, int64_t revision)
 {
     watch->is_stopping = true;
+    watch->stopping_since_ns = now_ns();
     uint64_t end_ns = now_ns() + (CATCH_UP_MS + CALL_TIMEOUT_MS) * NS_PER_MS, ask_ns = 0;
     enum status st = ST_OK;
     while (st == ST_OK && !is_complete(watch, revision) && now_ns() < end_ns) {

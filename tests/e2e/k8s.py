@@ -1,7 +1,8 @@
 """Kubernetes' ways with etcd, one after another: guarded creates, updates and deletes, lists page by page, watches that
 continue lists, bookmarks, the dance of two API servers around the compaction, leases that many objects share. The same
 steps run against etcd and against the server under test: every answer must be the same but for ids, and be what the
-API server relies on. Then three members, whose leader is killed while controllers count and fifty watchers look on."""
+API server relies on; once more through a follower of three members, whose leader is killed half way. Then three members
+lose their leader while controllers count and fifty watchers look on."""
 import os
 import re
 import sys
@@ -314,11 +315,32 @@ SCENARIOS = [objects, lists, watches, bookmarks, bulk_delete, compaction, leases
 
 def one_member(args, checks, messages, folder):
     """The same steps with both, side by side."""
-    sessions = []
-    for binary, flags in ((args.etcd, ["--log-level=error"]), (args.cleat, args.flags.split())):
-        server = lib.Server(binary, os.path.join(folder, f"one-{len(sessions)}"), flags=FLAGS + flags)
-        sessions.append(Session(server.start(), messages, checks))
-    for scenario in SCENARIOS:
+    reference = lib.Server(args.etcd, os.path.join(folder, "reference"), flags=FLAGS + ["--log-level=error"])
+    subject = lib.Server(args.cleat, os.path.join(folder, "one"), flags=FLAGS + args.flags.split())
+    sessions = [Session(s.start(), messages, checks) for s in (reference, subject)]
+    run_steps(args, checks, sessions, SCENARIOS)
+    checks.check({reference.stop(), subject.stop()} <= ENDS, "both stop in order")
+
+
+def through_follower(args, checks, messages, folder):
+    """The same steps through a follower of three, whose leader is killed half way."""
+    reference = lib.Server(args.etcd, os.path.join(folder, "reference-2"), flags=FLAGS + ["--log-level=error"])
+    os.mkdir(os.path.join(folder, "follower"))
+    cluster = cluster_lib.Cluster(args.cleat, os.path.join(folder, "follower"), 3, flags=FLAGS + args.flags.split(),
+                                  etcdctl=args.etcdctl).start()
+    leader = cluster.wait_leader()
+    follower = next(m for m in cluster.members if m is not leader)
+    sessions = [Session(s, messages, checks) for s in (reference.start(), follower)]
+    scenarios = [s for s in SCENARIOS if s is not large]
+    run_steps(args, checks, sessions, scenarios[:4])
+    leader.kill()
+    cluster.wait_leader([m for m in cluster.members if m is not leader])
+    run_steps(args, checks, sessions, scenarios[4:])
+    checks.check(reference.stop() in ENDS and set(cluster.stop()) <= ENDS, "all stop in order")
+
+
+def run_steps(args, checks, sessions, scenarios):
+    for scenario in scenarios:
         if scenario.__name__ in args.leave_out.split(",") or args.only and scenario.__name__ not in args.only.split(","):
             continue
         failures = []
@@ -329,7 +351,6 @@ def one_member(args, checks, messages, folder):
             thread.join()
         checks.equal(failures, [], f"{scenario.__name__} runs to its end")
         compare(checks, scenario.__name__, *sessions)
-    checks.check({s.server.stop() for s in sessions} <= ENDS, "both stop in order")
 
 
 def attempt(scenario, session, failures):
@@ -441,7 +462,7 @@ def main():
     parser = lib.arguments(__doc__, cleat="build/release/server/cleat", etcd="etcd", etcdctl="etcdctl",
                            descriptors="build/release/tests/e2e/api.pb", fan="build/release/tests/e2e/watch_fan")
     parser.add_argument("--flags", default="", help="of the server under test")
-    parser.add_argument("--parts", default="one,fan,three")
+    parser.add_argument("--parts", default="one,fan,follower,three")
     parser.add_argument("--only", help="scenarios of one member by name, separated by commas")
     parser.add_argument("--leave-out", default="", help="the same, of those not wanted")
     args = parser.parse_args()
@@ -449,7 +470,7 @@ def main():
     messages = api.Messages(args.descriptors)
     checks = lib.Checks()
     folder = lib.temp_dir("k8s")
-    for name, part in (("one", one_member), ("fan", fan), ("three", three_members)):
+    for name, part in (("one", one_member), ("fan", fan), ("follower", through_follower), ("three", three_members)):
         if name in args.parts.split(","):
             print(f"== {name}", flush=True)
             part(args, checks, messages, folder)
