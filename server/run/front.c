@@ -6,7 +6,6 @@
 #include "server/rpc/acceptor.h"
 #include "server/rpc/grpc_server.h"
 #include "server/run/clock.h"
-#include "server/run/gauges.h"
 #include "server/run/log.h"
 #include "server/run/pages.h"
 #include "server/services/services.h"
@@ -19,10 +18,10 @@
 struct front {
     struct member *member;
     struct gateway *gateway;
-    struct http_server *http, *metrics_http;
-    struct pages pages, metrics_pages;
+    struct http_server *http;
+    struct pages pages;
     struct rpc_server *rpc;
-    struct acceptor *acceptor, *metrics_acceptor;
+    struct acceptor *acceptor;
 };
 
 static void on_http2(void *context, int fd, const char *peer)
@@ -37,14 +36,6 @@ static void on_http1(void *context, int fd, const char *peer, const struct socka
     (void)peer;
     struct front *front = context;
     http_server_add_connection(front->http, fd, address, address_size);
-}
-
-static void on_metrics(void *context, int fd, const char *peer, const struct sockaddr *address,
-                       socklen_t address_size)
-{
-    (void)peer;
-    struct front *front = context;
-    http_server_add_connection(front->metrics_http, fd, address, address_size);
 }
 
 /* ---- HTTP ---- */
@@ -82,12 +73,7 @@ static enum status open_http(struct front *front, const struct front_options *op
                                 .hosts = options->hosts,
                                 .on_foreign_host = log_foreign_host};
     pages_fill(&front->pages, &http.handlers);
-    st = http_server_start(&http, &front->http);
-    if (st != ST_OK || options->metrics.count == 0)
-        return st;
-    struct http_options metrics = {.api_version = CONFIG_API_VERSION, .only_metrics = true};
-    pages_fill(&front->metrics_pages, &metrics.handlers);
-    return http_server_start(&metrics, &front->metrics_http);
+    return http_server_start(&http, &front->http);
 }
 
 static void log_grpc(void *context, const char *text)
@@ -125,7 +111,7 @@ static enum status listen_on(struct acceptor *acceptor, const struct front_liste
     return st;
 }
 
-static enum status open_acceptors(struct front *front, const struct front_options *options)
+static enum status open_acceptor(struct front *front, const struct front_options *options)
 {
     struct acceptor_options acceptor = {
         .context = front, .on_http2 = on_http2, .on_http1 = on_http1};
@@ -135,11 +121,6 @@ static enum status open_acceptors(struct front *front, const struct front_option
         st = listen_on(front->acceptor, &options->clients, is_apart ? ACCEPT_HTTP2 : ACCEPT_BOTH);
     if (st == ST_OK)
         st = listen_on(front->acceptor, &options->http, ACCEPT_HTTP1);
-    acceptor.on_http1 = on_metrics;
-    if (st == ST_OK && options->metrics.count > 0)
-        st = acceptor_start(&acceptor, &front->metrics_acceptor);
-    if (st == ST_OK && options->metrics.count > 0)
-        st = listen_on(front->metrics_acceptor, &options->metrics, ACCEPT_HTTP1);
     return st;
 }
 
@@ -150,16 +131,13 @@ enum status front_open(const struct front_options *options, struct front **out)
     if (front == NULL)
         return ST_NO_MEMORY;
     front->member = options->member;
-    uint64_t timeout_ns = 5 * NS_PER_S + 2 * options->election_ms * NS_PER_MS;
-    front->pages = (struct pages){options->member, member_http_slot(options->member), timeout_ns};
-    front->metrics_pages =
-        (struct pages){options->member, member_metrics_slot(options->member), timeout_ns};
-    gauges_open(options->member, options->quota_bytes);
+    front->pages = (struct pages){options->member, member_http_slot(options->member),
+                                  options->request_timeout_ns};
     enum status st = open_rpc(front, options);
     if (st == ST_OK)
         st = open_http(front, options);
     if (st == ST_OK)
-        st = open_acceptors(front, options);
+        st = open_acceptor(front, options);
     if (st != ST_OK) {
         front_close(front, 0);
         return st;
@@ -173,8 +151,6 @@ static bool stop_servers(struct front *front, uint32_t grace_ms)
 {
     uint64_t began_ns = clock_monotonic_ns(clock_real());
     bool all_ended = http_server_stop(front->http, grace_ms, CANCEL_MS) == ST_OK;
-    all_ended &= http_server_stop(front->metrics_http, 0, 0) == ST_OK;
-    gauges_close();
     uint64_t took_ms = (clock_monotonic_ns(clock_real()) - began_ns) / NS_PER_MS;
     grace_ms = took_ms < grace_ms ? grace_ms - (uint32_t)took_ms : 0;
     if (front->rpc != NULL && rpc_server_stop(front->rpc, grace_ms, CANCEL_MS) != ST_OK)
@@ -187,7 +163,6 @@ void front_close(struct front *front, uint32_t grace_ms)
     if (front == NULL)
         return;
     acceptor_stop(front->acceptor);
-    acceptor_stop(front->metrics_acceptor);
     if (!stop_servers(front, grace_ms)) {
         /* Its memory must stay, and the process is about to end. */
         log_warn("calls were still open at the end; their clients see a broken connection");
@@ -195,7 +170,6 @@ void front_close(struct front *front, uint32_t grace_ms)
         return;
     }
     http_server_free(front->http);
-    http_server_free(front->metrics_http);
     gateway_free(front->gateway);
     rpc_server_free(front->rpc);
     free(front);

@@ -17,14 +17,13 @@ struct front_listeners {
 
 struct front_options {
     struct member *member; /* borrowed; outlives the front */
-    /* For gRPC, and for HTTP/1.1 unless there are some for it alone; for /metrics and /health. */
-    struct front_listeners clients, http, metrics;
+    /* For gRPC, and for HTTP/1.1 unless there are some for it alone. */
+    struct front_listeners clients, http;
     bool gateway;                /* --enable-grpc-gateway */
     const char *origins, *hosts; /* --cors, --host-whitelist; borrowed */
     uint32_t pollers_count;      /* as the member's */
     uint32_t request_bytes_max, streams_max;
-    uint32_t election_ms;
-    uint64_t quota_bytes;
+    uint64_t request_timeout_ns;
     uint32_t keepalive_min_ms, keepalive_interval_ms, keepalive_timeout_ms;
 };
 

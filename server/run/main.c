@@ -4,8 +4,10 @@
 #include "server/rpc/listener.h"
 #include "server/run/auth_setup.h"
 #include "server/run/front.h"
+#include "server/run/gauges.h"
 #include "server/run/log.h"
 #include "server/run/member.h"
+#include "server/run/metrics_port.h"
 #include "server/run/notify.h"
 #include "server/run/signals.h"
 #include "server/state/limits.h"
@@ -32,6 +34,7 @@ struct program {
     struct listeners clients, http, metrics, peers;
     struct auth_setup auth;
     struct member *member;
+    struct metrics_port *metrics_port;
     struct front *front;
 };
 
@@ -149,6 +152,28 @@ static uint32_t ms_of(int64_t ns)
     return (uint32_t)min_u64((uint64_t)max_i64(ns, 0) / NS_PER_MS, INT32_MAX);
 }
 
+/* etcd's. */
+static uint64_t request_timeout_ns(const struct config *c)
+{
+    return 5 * NS_PER_S + 2 * c->election_ms * NS_PER_MS;
+}
+
+static bool open_metrics(struct program *p)
+{
+    const struct config *c = &p->config;
+    gauges_open(p->member, quota_bytes(c->quota_backend_bytes));
+    if (p->metrics.count == 0)
+        return true;
+    enum status st = metrics_port_open(p->member, p->metrics.sockets, p->metrics.count,
+                                       request_timeout_ns(c), &p->metrics_port);
+    p->metrics.count = 0; /* taken, whatever happened */
+    if (st != ST_OK)
+        log_fatal("cannot serve metrics", LOG_STATUS(st));
+    for (uint32_t i = 0; st == ST_OK && i < c->listen_metrics_urls.count; i++)
+        log_info("serving metrics", LOG_STR("address", c->listen_metrics_urls.texts[i]));
+    return st == ST_OK;
+}
+
 static bool open_front(struct program *p)
 {
     const struct config *c = &p->config;
@@ -156,21 +181,19 @@ static bool open_front(struct program *p)
         .member = p->member,
         .clients = {p->clients.sockets, p->clients.count},
         .http = {p->http.sockets, p->http.count},
-        .metrics = {p->metrics.sockets, p->metrics.count},
         .gateway = c->enable_gateway,
         .origins = c->cors,
         .hosts = c->host_whitelist,
         .pollers_count = pollers_count(),
         .request_bytes_max = (uint32_t)min_u64(c->max_request_bytes, UINT32_MAX / 2),
         .streams_max = (uint32_t)min_u64(c->max_concurrent_streams, INT32_MAX),
-        .election_ms = (uint32_t)c->election_ms,
-        .quota_bytes = quota_bytes(c->quota_backend_bytes),
+        .request_timeout_ns = request_timeout_ns(c),
         .keepalive_min_ms = ms_of(c->grpc_keepalive_min_ns),
         .keepalive_interval_ms = ms_of(c->grpc_keepalive_interval_ns),
         .keepalive_timeout_ms = ms_of(c->grpc_keepalive_timeout_ns),
     };
     enum status st = front_open(&options, &p->front);
-    p->clients.count = p->http.count = p->metrics.count = 0; /* taken, whatever happened */
+    p->clients.count = p->http.count = 0; /* taken, whatever happened */
     if (st != ST_OK)
         log_fatal("cannot serve clients", LOG_STATUS(st));
     return st == ST_OK;
@@ -200,7 +223,7 @@ static bool start(struct program *p)
         log_fatal("cannot watch for signals", LOG_STATUS(st));
         return false;
     }
-    bool opened = open_member(p);
+    bool opened = open_member(p) && open_metrics(p);
     if (opened)
         member_wait_ready(p->member);
     signals_watch_stop(&watch);
@@ -224,8 +247,6 @@ static int serve(struct program *p)
     log_info("ready to serve client requests");
     log_serving(&c->listen_client_urls, is_http_apart ? "grpc" : "grpc+http");
     log_serving(&c->listen_client_http_urls, "http");
-    for (uint32_t i = 0; i < c->listen_metrics_urls.count; i++)
-        log_info("serving metrics", LOG_STR("address", c->listen_metrics_urls.texts[i]));
     notify_ready();
     wait_for_end(p);
     return 0;
@@ -247,6 +268,8 @@ static void stop(struct program *p)
         member_end_watches(p->member);
     }
     front_close(p->front, GRACE_MS);
+    metrics_port_close(p->metrics_port);
+    gauges_close();
     member_close(p->member);
     auth_setup_close(&p->auth);
     close_all(&p->clients);

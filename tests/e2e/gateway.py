@@ -493,6 +493,22 @@ def check_flags(binary, checks):
     checks.equal(server.stop(), 0, "exit code")
 
 
+def check_waiting_member(binary, checks):
+    """One of two, alone: no client is served, and whoever watches it is told."""
+    other, metrics_port = lib.free_ports(2)
+    server = lib.Server(binary, lib.temp_dir("gateway") + "/alone")
+    server.flags = ["--listen-metrics-urls", f"http://127.0.0.1:{metrics_port}", "--initial-cluster",
+                    f"default=http://127.0.0.1:{server.peer_port},other=http://127.0.0.1:{other}"]
+    server.launch()
+    server.client_port = metrics_port
+    lib.wait_until(lambda: lib.http_get(f"http://127.0.0.1:{metrics_port}/livez")[0] == 200, 30, "alive while it waits")
+    answer = ask(server, "/health", None, "GET")
+    checks.equal((answer.status, answer.body), (503, '{"health":"false","reason":"RAFT NO LEADER"}\n'), "health alone")
+    checks.equal(ask(server, "/health?serializable=true", None, "GET").status, 200, "serializable health alone")
+    checks.check("etcd_server_has_leader 0\n" in ask(server, "/metrics", None, "GET").body, "metrics alone")
+    checks.check(server.stop() in (0, -15), "a member that waits ends by a signal")
+
+
 def main():
     parser = lib.arguments(__doc__.splitlines()[0], cleat=None, etcd="etcd")
     args = parser.parse_args()
@@ -511,6 +527,7 @@ def main():
     check_garbage(servers[0], checks)
     check_stop(servers[0], checks)
     check_flags(args.cleat, checks)
+    check_waiting_member(args.cleat, checks)
     checks.done()
 
 
