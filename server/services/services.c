@@ -19,8 +19,8 @@ enum status services_new(const struct services_options *options, struct services
     if (services->options.quota_bytes == 0)
         services->options.quota_bytes = QUOTA_BYTES_DEFAULT;
     const struct rpc_service *const all[SERVICES_COUNT] = {
-        &kv_service,     &maintenance_service, &cluster_service, &auth_service,
-        &health_service, &lease_service,       &watch_service,   &unserved_service};
+        &kv_service,    &maintenance_service, &cluster_service,  &auth_service, &health_service,
+        &lease_service, &lock_service,        &election_service, &watch_service};
     for (uint32_t i = 0; i < SERVICES_COUNT; i++) {
         services->table[i] = *all[i];
         services->table[i].service = services;

@@ -17,7 +17,7 @@
 #define SMALL_READ_KEYS_MAX 64U
 /* How old the figures of the store may be that quota and health are judged by. */
 #define STORE_FIGURES_AGE_NS (100 * NS_PER_MS)
-#define SERVICES_COUNT 8U
+#define SERVICES_COUNT 9U
 
 /* Figures of the store, fetched by one poller at a time. All relaxed: each is judged alone, and a
  * little late is as good. */
@@ -50,7 +50,7 @@ struct services {
 #define METHODS_OF(array) ((uint32_t)(sizeof(array) / sizeof((array)[0])))
 /* One per file; service is filled in by services.c. */
 extern const struct rpc_service kv_service, maintenance_service, cluster_service, auth_service,
-    health_service, lease_service, watch_service, unserved_service;
+    election_service, health_service, lease_service, lock_service, watch_service;
 
 static inline void finish_error(struct rpc_call *call, enum api_error error)
 {

@@ -394,23 +394,6 @@ def try_http(t):
             t.checks.check(False, f"a log line that is no JSON: {line}")
 
 
-def unserved():
-    """The methods that the server refuses by name, of its own list."""
-    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../server/services/unserved.c")
-    if not os.path.exists(path):
-        return []
-    with open(path, encoding="utf-8") as file:
-        return re.findall(r'^    UNARY\("([\w.]+/\w+)"\),', file.read(), re.MULTILINE)
-
-
-def try_unserved(t):
-    victim = bad_input.Victim(t.args, t.checks)
-    victim.start()
-    for method in unserved():
-        victim.refuses(method, bad_input.grpc_frame(b""), (12,), method, path="/" + method)
-    t.checks.equal(victim.server.stop(), 0, "unserved: exit code")
-
-
 def main():
     if sys.argv[1:2] == ["--refuse-io-uring"]:
         refuse_io_uring_and_exec(sys.argv[2:])
@@ -421,7 +404,7 @@ def main():
     lib.need_program("curl")
     t = Lifecycle(args)
     parts = [try_two_of_a_kind, try_stop_under_load, try_early_ends, try_foreign_directories, try_flags, try_environment,
-             try_disks, try_wal_dir, try_http, try_unserved]
+             try_disks, try_wal_dir, try_http]
     parts += [lambda t, b=b, f=f: f(t, b) for f in (try_restart, try_early_ends_of_a_long_start, try_damaged_log)
               for b in ("lmdb", "sqlite")]
     for part in parts:

@@ -265,6 +265,17 @@ static void forward_promotion(void *context, struct promotion_forward *forward)
     forward->done(forward, f->forward_error, members);
 }
 
+static void post_to_leader(void *context, struct leader_post *post)
+{
+    struct fixture *f = context;
+    f->posts++;
+    if (f->post_status == 0)
+        post->error = f->post_error;
+    else
+        assert_true(post->judge(post, f->post_status, f->post_body));
+    post->done(post);
+}
+
 static enum status fake_health(void *context)
 {
     return ((struct fixture *)context)->health;
@@ -284,6 +295,7 @@ void open_services(struct fixture *f, uint64_t quota_bytes, uint64_t memory_byte
                                              .strict_reconfig = f->strict_reconfig,
                                              .peers = {.active_since_ns = active_since,
                                                        .forward_promotion = forward_promotion,
+                                                       .post_to_leader = post_to_leader,
                                                        .context = f},
                                              .auth = f->auth,
                                              .quota_bytes = quota_bytes,
@@ -362,6 +374,8 @@ struct fake_call *call(struct fixture *f, const char *path, struct slice message
     c->metadata = &f->metadata;
     c->metadata_count = f->metadata.key.len > 0;
     c->method = find_method(f, path, &c->service);
+    if (c->method->client_streams && message.data == NULL)
+        return &f->call; /* the caller says what comes */
     do {
         c->repeated = f->call.again;
         f->call.again = c->held = false;
@@ -370,12 +384,25 @@ struct fake_call *call(struct fixture *f, const char *path, struct slice message
         else
             c->method->on_call(c);
     } while (f->call.again);
-    while (f->call.in_flight && f->call.finished == 0) {
-        f->call.in_flight = false;
-        c->method->on_sent(c);
-    }
+    let_leave(f);
+    if (f->call.finished == 0 && c->method->server_streams)
+        cancel(f);
     assert_int_equal(f->call.finished, 1);
     return &f->call;
+}
+
+void let_leave(struct fixture *f)
+{
+    while (f->call.in_flight && f->call.finished == 0) {
+        f->call.in_flight = false;
+        f->call.call.method->on_sent(&f->call.call);
+    }
+}
+
+void cancel(struct fixture *f)
+{
+    atomic_store(&f->call.call.canceled, true);
+    f->call.call.method->on_cancel(&f->call.call);
 }
 
 void assert_error(const struct fake_call *got, enum api_error error)

@@ -52,6 +52,9 @@ struct fixture {
     uint32_t forwards;
     enum api_error forward_error; /* what the leader says to a promotion */
     const char *forward_members;
+    uint32_t posts, post_status; /* what the leader's peer port says; 0: */
+    struct slice post_body;
+    enum api_error post_error;
     struct rpc_metadata metadata; /* of the next calls; an empty key: none */
     size_t arena_bytes;           /* that a call may take; 0: plenty */
     struct services_auth auth;    /* passwords are cheap */
@@ -69,8 +72,11 @@ int fixture_teardown(void **state);
 const struct rpc_method *find_method(const struct fixture *fixture, const char *path,
                                      void **service_out);
 /* Calls a method and sees that it is answered exactly once; what it sends in between leaves at
- * once. */
+ * once, and who sends is canceled when it has no more to say. A stream of the client is only opened
+ * when message has no data. */
 struct fake_call *call(struct fixture *fixture, const char *path, struct slice message);
+void let_leave(struct fixture *fixture); /* what was sent, and what follows it */
+void cancel(struct fixture *fixture);
 void assert_error(const struct fake_call *got, enum api_error error);
 /* Decodes the last answer into the harness' arena. */
 const void *decode(struct fixture *fixture, const ProtobufCMessageDescriptor *descriptor);

@@ -355,15 +355,14 @@ static void test_health_of_the_server_is_serving(void **state)
                      RPC_NOT_FOUND);
 }
 
-static void test_what_is_missing_says_its_name(void **state)
+static void test_health_watch_tells_and_stays(void **state)
 {
     struct fixture *f = *state;
-    static const char *const paths[] = {"/v3lockpb.Lock/Lock", "/v3lockpb.Lock/Unlock"};
-    for (size_t i = 0; i < 2; i++) {
-        struct fake_call *got = call(f, paths[i], SLICE("x"));
-        assert_int_equal(got->code, RPC_UNIMPLEMENTED);
-        assert_non_null(strstr(got->text, paths[i]));
-    }
+    struct fake_call *got = call(f, "/grpc.health.v1.Health/Watch", SLICE(""));
+    assert_int_equal(got->code, RPC_CANCELLED);
+    assert_true(got->sent_count == 1 && slice_eq(got->sent[0], SLICE("\x08\x01")));
+    got = call(f, "/grpc.health.v1.Health/Watch", SLICE("\x0a\x01x"));
+    assert_true(got->sent_count == 1 && slice_eq(got->sent[0], SLICE("\x08\x03")));
 }
 
 static void test_no_method_is_registered_twice(void **state)
@@ -405,7 +404,7 @@ int main(void)
         FIXTURE_TEST(test_member_list_leaves_the_revision_out),
         FIXTURE_TEST(test_auth_is_off),
         FIXTURE_TEST(test_health_of_the_server_is_serving),
-        FIXTURE_TEST(test_what_is_missing_says_its_name),
+        FIXTURE_TEST(test_health_watch_tells_and_stays),
         FIXTURE_TEST(test_no_method_is_registered_twice),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
