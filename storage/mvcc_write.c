@@ -175,8 +175,9 @@ static enum status delete_chunk(struct mvcc *mvcc, const struct mvcc_reader *chu
     }
     size_t start = 0;
     for (uint32_t i = 0; i < chunk->found_count && st == ST_OK; i++) {
-        struct mvcc_kv kv = {.key =
-                                 slice_make(chunk->keys.data + start, chunk->key_ends[i] - start)};
+        size_t len = chunk->key_ends[i] - start;
+        struct mvcc_kv kv = {.key = len == 0 ? SLICE_EMPTY
+                                             : slice_make(chunk->keys.data + start, len)};
         st = append(mvcc, &kv, /* create_revision= */ 0, /* version= */ 0);
         start = chunk->key_ends[i];
     }

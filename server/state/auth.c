@@ -19,18 +19,36 @@ static struct slice pack(uint8_t **text, struct slice s)
     return slice_make(at, s.len);
 }
 
+/* Nodes of a tree are its sentinel and one for each interval. */
+static size_t tree_nodes(const struct auth_union *of)
+{
+    return (size_t)of->tree.count + 1;
+}
+
 static size_t union_bytes(const struct auth_union *of)
 {
-    size_t bytes = of->count * sizeof(of->items[0]);
+    size_t bytes = tree_nodes(of) * sizeof(of->tree.nodes[0]) + of->count * sizeof(of->items[0]);
     for (uint32_t i = 0; i < of->count; i++)
         bytes += of->items[i].begin.len + of->items[i].end.len;
+    for (uint32_t i = 1; i <= of->tree.count; i++)
+        bytes += of->tree.nodes[i].begin.len + of->tree.nodes[i].end.len;
     return bytes;
 }
 
-static void pack_union(const struct auth_union *of, struct auth_interval *items, uint8_t **text,
+/* Arrays go to room, which is moved behind them, and texts to text. */
+static void pack_union(const struct auth_union *of, uint8_t **room, uint8_t **text,
                        struct auth_union *out)
 {
-    *out = (struct auth_union){.items = items, .count = of->count};
+    struct auth_tree_node *nodes = (struct auth_tree_node *)(void *)*room;
+    struct auth_interval *items = (struct auth_interval *)(void *)(nodes + tree_nodes(of));
+    *room = (uint8_t *)(items + of->count);
+    *out = (struct auth_union){.items = items, .count = of->count, .tree = of->tree};
+    out->tree.nodes = nodes;
+    memcpy(nodes, of->tree.nodes, tree_nodes(of) * sizeof(nodes[0]));
+    for (uint32_t i = 1; i <= of->tree.count; i++) {
+        nodes[i].begin = pack(text, nodes[i].begin);
+        nodes[i].end = pack(text, nodes[i].end);
+    }
     for (uint32_t i = 0; i < of->count; i++) {
         items[i].begin = pack(text, of->items[i].begin);
         items[i].end = pack(text, of->items[i].end);
@@ -40,27 +58,29 @@ static void pack_union(const struct auth_union *of, struct auth_interval *items,
 static struct auth_user_node *user_node_new(const struct auth_user *user,
                                             const struct auth_union may[2])
 {
-    size_t bytes = sizeof(struct auth_user_node) + user->roles_count * sizeof(struct slice) +
-                   user->name.len + user->password.len;
+    size_t arrays = sizeof(struct auth_user_node) + user->roles_count * sizeof(struct slice);
+    size_t bytes = arrays + user->name.len + user->password.len;
     for (uint32_t i = 0; i < user->roles_count; i++)
         bytes += user->roles[i].len;
-    bytes += union_bytes(&may[AUTH_READ]) + union_bytes(&may[AUTH_WRITE]);
+    for (int access = AUTH_READ; access <= AUTH_WRITE; access++) {
+        bytes += union_bytes(&may[access]);
+        arrays += tree_nodes(&may[access]) * sizeof(struct auth_tree_node) +
+                  may[access].count * sizeof(struct auth_interval);
+    }
     struct auth_user_node *node = malloc(bytes);
     if (node == NULL)
         return NULL;
     atomic_init(&node->references, 1);
     node->user = *user;
     struct slice *roles = (struct slice *)(void *)(node + 1);
-    struct auth_interval *reads = (struct auth_interval *)(void *)(roles + user->roles_count);
-    struct auth_interval *writes = reads + may[AUTH_READ].count;
-    uint8_t *text = (uint8_t *)(writes + may[AUTH_WRITE].count);
+    uint8_t *room = (uint8_t *)(roles + user->roles_count), *text = (uint8_t *)node + arrays;
     node->user.name = pack(&text, user->name);
     node->user.password = pack(&text, user->password);
     node->user.roles = roles;
     for (uint32_t i = 0; i < user->roles_count; i++)
         roles[i] = pack(&text, user->roles[i]);
-    pack_union(&may[AUTH_READ], reads, &text, &node->may[AUTH_READ]);
-    pack_union(&may[AUTH_WRITE], writes, &text, &node->may[AUTH_WRITE]);
+    pack_union(&may[AUTH_READ], &room, &text, &node->may[AUTH_READ]);
+    pack_union(&may[AUTH_WRITE], &room, &text, &node->may[AUTH_WRITE]);
     return node;
 }
 

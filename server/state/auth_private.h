@@ -14,14 +14,32 @@ struct wire_out;
 struct auth_interval {
     struct slice begin, end; /* an empty end lies behind every key */
 };
-/* Ascending, apart from each other. */
+/* The same as etcd has it, for the one question that only its shape answers (auth_tree.c). */
+struct auth_tree_node {
+    struct slice begin, end;
+    uint32_t left, right; /* 0: none */
+    uint32_t last;        /* of the branch from here down, the node that ends last */
+};
+struct auth_tree {
+    const struct auth_tree_node *nodes; /* from 1 to count */
+    uint32_t count, root;
+};
 struct auth_union {
-    const struct auth_interval *items;
+    const struct auth_interval *items; /* ascending, apart from each other */
     uint32_t count;
+    struct auth_tree tree;
 };
 
+/* Order of where intervals begin and end. */
+int auth_compare_ends(struct slice a, struct slice b);
+/* Inserts them in this order. Everything is in arena but the texts. Errors: ST_TOO_BIG (the arena's
+ * cap). */
+CHECKED enum status auth_tree_make(const struct auth_interval *intervals, uint32_t count,
+                                   struct arena *arena, struct auth_tree *out);
+bool auth_tree_covers(const struct auth_tree *tree, struct slice begin, struct slice end);
+
 /* Whether key, or all from key to range_end, is in it. A range whose end is not above its key holds
- * no key, and is judged by its key alone, as etcd does. */
+ * no key; etcd permits it to some who may its key, and this does so to the same. */
 bool auth_union_covers(const struct auth_union *of, struct slice key, struct slice range_end);
 /* The union of what these permissions give for this access; those that hold no key give nothing.
  * Everything is in arena, keys may be borrowed from the permissions. Errors: ST_TOO_BIG (the

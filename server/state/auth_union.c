@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 /* An empty end lies behind everything. */
-static int compare_ends(struct slice a, struct slice b)
+int auth_compare_ends(struct slice a, struct slice b)
 {
     if (a.len == 0 || b.len == 0)
         return (a.len == 0) - (b.len == 0);
@@ -39,7 +39,9 @@ bool auth_union_covers(const struct auth_union *of, struct slice key, struct sli
         return false;
     if (range_end.len == 0)
         return true;
-    return compare_ends(end, is_open_end(range_end) ? SLICE_EMPTY : range_end) >= 0;
+    if (!is_open_end(range_end) && slice_cmp(key, range_end) >= 0)
+        return auth_tree_covers(&of->tree, key, range_end);
+    return auth_compare_ends(end, is_open_end(range_end) ? SLICE_EMPTY : range_end) >= 0;
 }
 
 static bool gives(const struct auth_permission *permission, enum auth_access access)
@@ -76,9 +78,9 @@ static uint32_t merge(struct auth_interval *items, uint32_t count)
     uint32_t kept = 0;
     for (uint32_t i = 0; i < count; i++) {
         struct auth_interval *last = kept == 0 ? NULL : &items[kept - 1];
-        if (last == NULL || compare_ends(last->end, items[i].begin) < 0)
+        if (last == NULL || auth_compare_ends(last->end, items[i].begin) < 0)
             items[kept++] = items[i];
-        else if (compare_ends(items[i].end, last->end) > 0)
+        else if (auth_compare_ends(items[i].end, last->end) > 0)
             last->end = items[i].end;
     }
     return kept;
@@ -91,21 +93,25 @@ enum status auth_union_make(const struct auth_permission *const *permissions, ui
     struct auth_interval *items = ARENA_ARRAY(arena, struct auth_interval, count);
     if (items == NULL)
         return ST_TOO_BIG;
-    uint32_t used = 0;
+    uint32_t all = 0, used = 0;
     for (uint32_t i = 0; i < count; i++) {
-        const struct auth_permission *permission = permissions[i];
-        /* Without a key it was stored by an older etcd, to which it begins behind every key. */
-        if (!gives(permission, access) || permission->key.len == 0)
+        if (!gives(permissions[i], access))
             continue;
-        struct auth_interval *item = &items[used];
-        item->begin = permission->key;
-        enum status st = end_of(permission, arena, &item->end);
+        items[all].begin = permissions[i]->key;
+        enum status st = end_of(permissions[i], arena, &items[all++].end);
         if (st != ST_OK)
             return st;
-        if (compare_ends(item->begin, item->end) < 0)
-            used++;
+    }
+    enum status st = auth_tree_make(items, all, arena, &out->tree);
+    if (st != ST_OK)
+        return st;
+    /* What an older etcd stored without a key begins behind every key, and gives none either. */
+    for (uint32_t i = 0; i < all; i++) {
+        if (auth_compare_ends(items[i].begin, items[i].end) < 0)
+            items[used++] = items[i];
     }
     qsort(items, used, sizeof(items[0]), compare_begins);
-    *out = (struct auth_union){.items = items, .count = merge(items, used)};
+    out->items = items;
+    out->count = merge(items, used);
     return ST_OK;
 }

@@ -176,6 +176,11 @@ static void test_machine_auth_sorts_permissions_as_etcd_did(void **state)
     replay_file(*state, GOLDEN_DIR "/permissions.txt", /* entries_min= */ 100);
 }
 
+static void test_machine_auth_permits_the_ranges_that_etcd_did(void **state)
+{
+    replay_file(*state, GOLDEN_DIR "/ranges.txt", /* entries_min= */ 150);
+}
+
 /* ---- requests ---- */
 
 static struct slice text_field(struct arena *arena, struct slice before, uint32_t number,
@@ -467,6 +472,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_machine_auth_does_what_etcd_did),
         TEST(test_machine_auth_sorts_permissions_as_etcd_did),
+        TEST(test_machine_auth_permits_the_ranges_that_etcd_did),
         TEST(test_machine_auth_shows_each_change_as_a_view_of_its_own),
         TEST(test_machine_auth_asks_at_apply),
         TEST(test_machine_auth_holds_while_an_alarm_is_active),
