@@ -14,7 +14,7 @@ import time
 import lib
 import utl_make
 
-MUTATIONS = 5000 if lib.FULL else 200
+MUTATIONS = 5000 if lib.FULL else 120
 BLOCK = 512
 KEYS = 2000
 ENDS_S = 30

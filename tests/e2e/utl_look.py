@@ -18,8 +18,10 @@ import lib
 import utl_make
 
 KEYS = 1000000 if lib.FULL else 3000
+PUTS = 300 if lib.FULL else 75  # a process each
+VALUES = 10 if lib.FULL else 3  # compared one by one
 RSS_KIB_MAX = 128 << 10  # while keys are listed, however many there are
-LOOKS = 200 if lib.FULL else 10  # into a member that is being written to,
+LOOKS = 200 if lib.FULL else 5  # into a member that is being written to,
 LOOKED_AT_BYTES = 20000 if lib.FULL else 300000  # by values of this size: many looks stay below its quota
 LEASED_S = 0.5  # etcd's db is written every 0.1 s
 REQUESTS = 50000 if lib.FULL else 4000
@@ -94,7 +96,7 @@ def answers(tools, server, with_all):
             "past": {}, "leases": {}, "users": set(), "roles": set(), "alarms": [], "values": {}}
     for past in sorted({max(compacted, 1) + (revision - max(compacted, 1)) * i // 4 for i in range(5)}):
         want["past"][past] = plain(ask("get", "", "--prefix", "--keys-only", f"--rev={past}"))
-    for kv in everything.get("kvs", [])[::max(1, len(everything["kvs"]) // 10)]:
+    for kv in everything.get("kvs", [])[::max(1, len(everything["kvs"]) // VALUES)]:
         want["values"][base64.b64decode(kv["key"]).decode()] = base64.b64decode(kv.get("value", ""))
     if with_all:
         for lease in ask("lease", "list").get("leases", []):
@@ -110,7 +112,7 @@ def answers(tools, server, with_all):
 def etcds(checks, tools, look, top):
     """A snapshot of etcd's and its directory, stopped and killed. Gives the snapshot's path."""
     server = lib.Server(tools.args.etcd, f"{top}/etcd").start()
-    utl_make.fill(server, min(KEYS, 3000), seed=1)
+    utl_make.fill(server, min(KEYS, 3000) if lib.FULL else 1000, seed=1)
     snapshot = f"{top}/etcd.db"
     tools.etcdctl(server, "snapshot", "save", snapshot)
     want = answers(tools, server, with_all=True)
@@ -145,10 +147,10 @@ def cleats(checks, tools, look, top):
     """A directory of Cleat's: beside its member, after a kill, after a stop."""
     for backend in ("lmdb", "sqlite"):
         server = lib.Server(tools.args.cleat, f"{top}/cleat-{backend}", flags=[f"--backend={backend}"]).start()
-        for number in range(300):
-            tools.etcdctl(server, "put", f"/registry/pods/ns{number % 3}/p{number % 40}", f"value {number}")
-            if number == 150:
-                tools.etcdctl(server, "compact", "100")
+        for number in range(PUTS):
+            tools.etcdctl(server, "put", f"/registry/pods/ns{number % 3}/p{number % 20}", f"value {number}")
+            if number == PUTS // 2:
+                tools.etcdctl(server, "compact", f"{PUTS // 3}")
                 tools.etcdctl(server, "del", "/registry/pods/ns1/", "--prefix")
         want = answers(tools, server, with_all=False)
         for how in ("running", "killed", "stopped"):
@@ -198,7 +200,7 @@ def beside(checks, tools, top):
             stop.set()
             for writer in writers:
                 writer.join()
-        checks.check(seen > 10, f"{backend}, busy: only {seen} keys were seen")
+        checks.check(seen > LOOKS, f"{backend}, busy: only {seen} keys were seen")
         server.stop()
 
 
