@@ -1,4 +1,4 @@
-/* base/clock.h - seam: time is handed in. The real clock is server/run/clock.c, the virtual one is
+/* base/clock.h - seam: time is handed in. The real clock is clock_real.c, the virtual one is
  * the tests'. */
 #ifndef BASE_CLOCK_H
 #define BASE_CLOCK_H

@@ -1,7 +1,7 @@
 #include "server/run/auto_compaction.h"
 
 #include "server/loops/loops.h"
-#include "server/run/clock.h"
+#include "base/clock_real.h"
 #include "server/run/log.h"
 #include "server/run/propose.h"
 #include "server/state/machine.h"

@@ -4,7 +4,7 @@
 #include "server/config/config.h"
 #include "server/metrics/metrics.h"
 #include "server/run/ask.h"
-#include "server/run/clock.h"
+#include "base/clock_real.h"
 #include "server/run/log.h"
 #include "server/state/cluster_version.h"
 #include "server/state/machine.h"

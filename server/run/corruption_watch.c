@@ -3,7 +3,7 @@
 #include "base/list.h"
 #include "server/loops/loops.h"
 #include "server/run/ask.h"
-#include "server/run/clock.h"
+#include "base/clock_real.h"
 #include "server/run/log.h"
 #include "server/run/propose.h"
 #include "server/state/corruption.h"

@@ -4,7 +4,7 @@
 #include "base/minmax.h"
 #include "server/loops/loops.h"
 #include "server/peers/fetch.h"
-#include "server/run/clock.h"
+#include "base/clock_real.h"
 #include "server/services/services.h"
 #include "server/state/machine.h"
 

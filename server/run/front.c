@@ -5,7 +5,7 @@
 #include "server/http/http.h"
 #include "server/rpc/acceptor.h"
 #include "server/rpc/grpc_server.h"
-#include "server/run/clock.h"
+#include "base/clock_real.h"
 #include "server/run/log.h"
 #include "server/run/pages.h"
 #include "server/services/services.h"

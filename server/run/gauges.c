@@ -2,7 +2,7 @@
 
 #include "server/config/config.h"
 #include "server/metrics/metrics.h"
-#include "server/run/clock.h"
+#include "base/clock_real.h"
 #include "server/run/member.h"
 #include "server/state/machine.h"
 

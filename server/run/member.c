@@ -6,7 +6,7 @@
 #include "server/config/config.h"
 #include "server/loops/transport.h"
 #include "server/metrics/metrics.h"
-#include "server/run/clock.h"
+#include "base/clock_real.h"
 #include "server/run/log.h"
 #include "server/run/member_private.h"
 #include "server/run/peer_port.h"

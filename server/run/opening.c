@@ -2,7 +2,7 @@
 #include "base/minmax.h"
 #include "raft/raft.h"
 #include "server/loops/start.h"
-#include "server/run/clock.h"
+#include "base/clock_real.h"
 #include "server/run/force_new.h"
 #include "server/run/log.h"
 #include "server/run/member_private.h"

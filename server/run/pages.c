@@ -1,7 +1,7 @@
 #include "server/run/pages.h"
 
 #include "server/loops/loops.h"
-#include "server/run/clock.h"
+#include "base/clock_real.h"
 #include "server/state/machine.h"
 #include "storage/mvcc.h"
 

@@ -4,7 +4,7 @@
 #include "base/list.h"
 #include "server/config/config.h"
 #include "server/peers/peers.h"
-#include "server/run/clock.h"
+#include "base/clock_real.h"
 #include "server/run/log.h"
 #include "server/run/member_private.h"
 #include "server/services/services.h"

@@ -2,7 +2,7 @@
 
 #include "base/list.h"
 #include "server/loops/request.h"
-#include "server/run/clock.h"
+#include "base/clock_real.h"
 
 #include <semaphore.h>
 

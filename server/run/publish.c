@@ -1,7 +1,7 @@
 #include "server/run/publish.h"
 
 #include "base/list.h"
-#include "server/run/clock.h"
+#include "base/clock_real.h"
 #include "server/run/log.h"
 #include "server/state/machine.h"
 

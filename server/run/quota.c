@@ -3,7 +3,7 @@
 #include "base/list.h"
 #include "server/loops/loops.h"
 #include "server/metrics/metrics.h"
-#include "server/run/clock.h"
+#include "base/clock_real.h"
 #include "server/run/log.h"
 #include "storage/mvcc.h"
 #include "storage/store.h"

@@ -1,7 +1,7 @@
 #include "server/run/space.h"
 
 #include "server/loops/loops.h"
-#include "server/run/clock.h"
+#include "base/clock_real.h"
 #include "server/run/log.h"
 #include "storage/store.h"
 

@@ -2,7 +2,7 @@
 
 #include "server/loops/loops.h"
 #include "server/metrics/metrics.h"
-#include "server/run/clock.h"
+#include "base/clock_real.h"
 #include "server/run/log.h"
 
 #define STALL_NS NS_PER_S /* etcd calls a sync slow from here on */

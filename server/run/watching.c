@@ -1,7 +1,7 @@
 #include "server/run/watching.h"
 
 #include "base/list.h"
-#include "server/run/clock.h"
+#include "base/clock_real.h"
 #include "server/run/log.h"
 
 static void wake(void *context)

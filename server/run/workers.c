@@ -2,7 +2,7 @@
 
 #include "base/list.h"
 #include "base/minmax.h"
-#include "server/run/clock.h"
+#include "base/clock_real.h"
 #include "server/services/services.h"
 
 #include <stdio.h>

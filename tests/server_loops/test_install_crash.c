@@ -5,7 +5,7 @@
  * it does when any one allocation on the way fails. */
 #include "base/list.h"
 #include "server/loops/transport.h"
-#include "server/run/clock.h"
+#include "base/clock_real.h"
 #include "server/run/log.h"
 #include "server/run/member_private.h"
 #include "server/run/stores.h"

@@ -1,4 +1,5 @@
 /* check: a verdict for each part of a data directory, and what an operator can do next. */
+#include "base/clock_real.h"
 #include "server/state/machine.h"
 #include "storage/store.h"
 #include "tools/utl/agreement.h"
@@ -131,7 +132,7 @@ static enum status check_lone_log(struct checking *c, struct utl_check *check)
     if (st != ST_OK)
         return st;
     const struct wal_options options = {.disk = disk,
-                                        .clock = utl_clock(),
+                                        .clock = clock_real(),
                                         .rng = &rng,
                                         .dir = c->datadir.wal,
                                         .life_id = c->datadir.format.life_id,

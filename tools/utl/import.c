@@ -3,6 +3,7 @@
  * cluster's, its term and vote, and what its log holds above the known commit, so that it can take
  * its place among members that went on as etcd. With them it founds a new cluster, as after a
  * restore. */
+#include "base/clock_real.h"
 #include "server/state/conf_state.h"
 #include "server/state/machine.h"
 #include "storage/store.h"
@@ -138,7 +139,7 @@ static enum status fill(struct importing *m, struct maker *maker)
     struct utl_source *s = m->held.source;
     struct state_records records;
     enum status st = state_records_init(&records, s->store, s->mvcc, s->lock, UTL_SOURCE_READER);
-    progress_begin(&m->progress, utl_clock(), "importing", s->stat.in_use_bytes);
+    progress_begin(&m->progress, clock_real(), "importing", s->stat.in_use_bytes);
     if (st == ST_OK)
         st = maker_copy(maker, &records.source);
     progress_end(&m->progress);
@@ -255,7 +256,7 @@ static int run(struct cli *cli)
     m.maker = (struct maker_options){.data_dir = cli_string(cli, "data-dir"),
                                      .wal_dir = cli_string(cli, "wal-dir"),
                                      .backend = cli_string(cli, "backend"),
-                                     .clock = utl_clock(),
+                                     .clock = clock_real(),
                                      .progress = &m.progress};
     buf_init(&m.why, UTL_WHY_BYTES_MAX);
     enum status st = import(&m, path);

@@ -5,7 +5,6 @@
 #include "tools/utl/inspect.h"
 #include "tools/utl/kube.h"
 #include "tools/utl/revisions.h"
-#include "tools/utl/utl.h"
 
 #include <inttypes.h>
 #include <time.h>

@@ -1,5 +1,6 @@
 /* inspect leases, members, auth, alarms. */
 #include "base/bytes.h"
+#include "base/clock_real.h"
 #include "base/minmax.h"
 #include "server/state/machine.h"
 #include "server/state/wire.h"
@@ -8,7 +9,6 @@
 #include "tools/print/text.h"
 #include "tools/utl/inspect.h"
 #include "tools/utl/progress.h"
-#include "tools/utl/utl.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -106,7 +106,7 @@ static enum status list_leases(struct inspect *i)
     const struct mvcc_query all = {
         .range = {.key = slice_make(&zero, 1), .end = slice_make(&zero, 1)}};
     struct mvcc_result result;
-    progress_begin(&leases.leased.progress, utl_clock(), "reading", i->source->stat.in_use_bytes);
+    progress_begin(&leases.leased.progress, clock_real(), "reading", i->source->stat.in_use_bytes);
     enum status st =
         mvcc_read(i->source->mvcc, UTL_SOURCE_READER, &all, note_lease, &leases.leased, &result);
     progress_end(&leases.leased.progress);

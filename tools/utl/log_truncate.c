@@ -3,6 +3,7 @@
  * can be trusted up to the one named, the newest vote that can be read. Then the two change places
  * in one step; the old one stays beside it under another name, so nothing is lost by the command
  * itself. */
+#include "base/clock_real.h"
 #include "server/state/conf_state.h"
 #include "tools/utl/commands.h"
 #include "tools/utl/console.h"
@@ -143,7 +144,7 @@ static enum status write_new(struct truncation *t)
     if (st != ST_OK)
         return utl_fail(&t->why, st, "cannot write a log in '%s': %s", t->part, why);
     const struct wal_options options = {.disk = disk,
-                                        .clock = utl_clock(),
+                                        .clock = clock_real(),
                                         .rng = &t->stopped.rng,
                                         .dir = t->part,
                                         .life_id = t->stopped.datadir.format.life_id,

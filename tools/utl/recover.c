@@ -3,6 +3,7 @@
  * the last entry, then its index) is the best, and what the others hold beyond it is said. After
  * --yes a new cluster is made of the best one. What cannot be decided is refused with the reason,
  * and --from decides. Nothing of what was looked at is changed. */
+#include "base/clock_real.h"
 #include "base/minmax.h"
 #include "server/state/machine.h"
 #include "storage/store.h"
@@ -73,7 +74,7 @@ static enum status found(struct recovery *r)
      * Members that are made apart must be given one token, though. */
     if (!cli_given(r->cli, "initial-cluster-token") && is_alone)
         words.token = cli_format(r->cli, "recovered-%" PRIu64,
-                                 (uint64_t)(clock_wall_ns(utl_clock()) / NS_PER_S));
+                                 (uint64_t)(clock_wall_ns(clock_real()) / NS_PER_S));
     enum status st = founding_read(&words, &r->founding, &r->why);
     if (st != ST_OK)
         return st;
@@ -99,7 +100,7 @@ static enum status make(struct recovery *r)
     if (st != ST_OK)
         return st;
     st = state_records_init(&records, s->store, s->mvcc, s->lock, UTL_SOURCE_READER);
-    progress_begin(&r->progress, utl_clock(), "recovering", s->stat.in_use_bytes);
+    progress_begin(&r->progress, clock_real(), "recovering", s->stat.in_use_bytes);
     if (st == ST_OK)
         st = maker_copy(maker, &records.source);
     progress_end(&r->progress);
@@ -175,7 +176,7 @@ static int run(struct cli *cli)
     r.maker = (struct maker_options){.data_dir = cli_string(cli, "data-dir"),
                                      .wal_dir = cli_string(cli, "wal-dir"),
                                      .backend = cli_string(cli, "backend"),
-                                     .clock = utl_clock(),
+                                     .clock = clock_real(),
                                      .progress = &r.progress};
     buf_init(&r.why, UTL_WHY_BYTES_MAX);
     enum status st = recover(&r);

@@ -1,4 +1,5 @@
 /* snapshot restore: etcd's checks, order and words; what is made is a Cleat member's directory. */
+#include "base/clock_real.h"
 #include "storage/dbfile/reader.h"
 #include "tools/utl/commands.h"
 #include "tools/utl/console.h"
@@ -75,7 +76,7 @@ static enum status check_file(struct restore *r)
         st = dbfile_reader_open(r->file, &r->why, &reader); /* is it such a file at all? */
     if (st != ST_OK)
         return st;
-    progress_begin(&r->progress, utl_clock(), "restoring", dbfile_reader_info(reader).size_bytes);
+    progress_begin(&r->progress, clock_real(), "restoring", dbfile_reader_info(reader).size_bytes);
     dbfile_reader_close(reader);
     st = check_has_digest(r);
     if (st == ST_OK)
@@ -166,7 +167,7 @@ static int run(struct cli *cli)
     r.maker = (struct maker_options){.data_dir = cli_string(cli, "data-dir"),
                                      .wal_dir = cli_string(cli, "wal-dir"),
                                      .backend = cli_string(cli, "backend"),
-                                     .clock = utl_clock(),
+                                     .clock = clock_real(),
                                      .progress = &r.progress};
     buf_init(&r.why, UTL_WHY_BYTES_MAX);
     enum status st = restore(&r);

@@ -7,13 +7,13 @@
 
 #include "base/arena.h"
 #include "base/bytes.h"
+#include "base/clock_real.h"
 #include "base/lock.h"
 #include "base/minmax.h"
 #include "storage/mvcc.h"
 #include "storage/store.h"
 #include "tools/utl/progress.h"
 #include "tools/utl/sort.h"
-#include "tools/utl/utl.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -161,7 +161,7 @@ static enum status open_revisions(struct utl_revisions *r)
     lock_acquire(r->source->lock);
     r->view = store_view_acquire(r->source->store, UTL_SOURCE_READER);
     lock_release(r->source->lock);
-    progress_begin(&r->progress, utl_clock(), "reading", r->source->stat.in_use_bytes);
+    progress_begin(&r->progress, clock_real(), "reading", r->source->stat.in_use_bytes);
     st = store_view_each(r->view, (struct revision){0, 0}, take, r);
     progress_end(&r->progress);
     if (st == ST_OK)

@@ -1,6 +1,7 @@
 /* defrag and convert: a stopped member's store is written anew beside itself, into the same backend
  * or the other, and takes its place by the one rename of FORMAT. The log stays as it is: the new
  * store stands at the same entry. */
+#include "base/clock_real.h"
 #include "storage/backend_copy.h"
 #include "tools/utl/commands.h"
 #include "tools/utl/console.h"
@@ -65,7 +66,7 @@ static enum status copy(struct rewrite *r, const char *what)
     if (st != ST_OK)
         return st;
     struct backend_copy copy = backend_copy_new(r->stopped.store, r->to);
-    progress_begin(&progress, utl_clock(), what, stat.in_use_bytes);
+    progress_begin(&progress, clock_real(), what, stat.in_use_bytes);
     while (st == ST_OK && !copy.at_end) {
         st = backend_copy_step(&copy);
         progress_at(&progress, copy.bytes);
@@ -132,7 +133,7 @@ static int finish(struct rewrite *r, enum status st)
 static struct rewrite begin(struct cli *cli)
 {
     struct rewrite r = {
-        .cli = cli, .stopped.datadir.lock_fd = -1, .begin_ns = clock_monotonic_ns(utl_clock())};
+        .cli = cli, .stopped.datadir.lock_fd = -1, .begin_ns = clock_monotonic_ns(clock_real())};
     buf_init(&r.why, UTL_WHY_BYTES_MAX);
     return r;
 }
@@ -193,7 +194,7 @@ static enum status defragment(struct rewrite *r)
     console_begin(&line, "info", CALLER, "finished defragmenting directory");
     console_text(&line, "path", r->to_path);
     tell_sizes(&line, &after, &before);
-    console_took(&line, "took", clock_monotonic_ns(utl_clock()) - r->begin_ns);
+    console_took(&line, "took", clock_monotonic_ns(clock_real()) - r->begin_ns);
     console_end(&line);
     return ST_OK;
 }
@@ -237,7 +238,7 @@ static enum status convert(struct rewrite *r)
         return st;
     console_begin(&line, "info", CALLER, "converted the store");
     console_text(&line, "path", r->to_path);
-    console_took(&line, "took", clock_monotonic_ns(utl_clock()) - r->begin_ns);
+    console_took(&line, "took", clock_monotonic_ns(clock_real()) - r->begin_ns);
     console_end(&line);
     return ST_OK;
 }

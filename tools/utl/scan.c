@@ -1,11 +1,11 @@
 #include "tools/utl/scan.h"
 
+#include "base/clock_real.h"
 #include "base/disk.h"
 #include "base/hash.h"
 #include "storage/dbfile/reader.h"
 #include "storage/revision.h"
 #include "tools/utl/progress.h"
-#include "tools/utl/utl.h"
 #include "wal/disks.h"
 
 #include <errno.h>
@@ -36,7 +36,7 @@ static enum status read_all(struct disk_file *file, struct utl_summary *summary,
         return st;
     summary->size_bytes = dbfile_reader_info(reader).size_bytes;
     struct progress progress;
-    progress_begin(&progress, utl_clock(), "reading", summary->size_bytes);
+    progress_begin(&progress, clock_real(), "reading", summary->size_bytes);
     while ((st = dbfile_reader_next(reader, &item)) == ST_OK) {
         take(&item, &in_keys, summary);
         struct dbfile_info info = dbfile_reader_info(reader);

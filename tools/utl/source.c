@@ -1,6 +1,7 @@
 #include "tools/utl/source.h"
 
 #include "base/clock.h"
+#include "base/clock_real.h"
 #include "base/lock.h"
 #include "base/minmax.h"
 #include "server/state/machine.h"
@@ -8,7 +9,6 @@
 #include "storage/mvcc.h"
 #include "storage/store.h"
 #include "tools/utl/touched.h"
-#include "tools/utl/utl.h"
 #include "wal/disks.h"
 
 #include <errno.h>
@@ -57,7 +57,7 @@ static void show(struct utl_source *s, const char *what, uint64_t done_bytes, ui
 {
     if (s->progress_of != what || done_bytes < s->progress_bytes) {
         utl_source_end_progress(s);
-        progress_begin(&s->progress, utl_clock(), what, total_bytes);
+        progress_begin(&s->progress, clock_real(), what, total_bytes);
         s->progress_of = what;
     }
     s->progress_bytes = done_bytes;
@@ -117,7 +117,7 @@ static enum status open_store(struct utl_source *s, const struct backend_ops *op
                                                         .watch = &s->store_watch,
                                                         .why = s->why},
                                     .lock = s->lock,
-                                    .clock = utl_clock(),
+                                    .clock = clock_real(),
                                     .readers_count = UTL_SOURCE_READER + 1};
     bool is_dbfile = ops == backend_dbfile(); /* whose sentences do not name it */
     if (is_dbfile)
@@ -190,7 +190,7 @@ static enum status open_state(struct utl_source *s)
 static enum status read_cleat_log(struct utl_source *s)
 {
     struct wal_options options = {.disk = s->disk,
-                                  .clock = utl_clock(),
+                                  .clock = clock_real(),
                                   .dir = s->datadir.wal,
                                   .life_id = s->life_id,
                                   .read_only = true,

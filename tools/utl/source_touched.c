@@ -1,8 +1,8 @@
 /* The keys that the log's tail touches, also by way of the leases that it revokes. */
+#include "base/clock_real.h"
 #include "storage/store.h"
 #include "tools/utl/source.h"
 #include "tools/utl/touched.h"
-#include "tools/utl/utl.h"
 
 static enum status note_entry(void *context, const struct raft_entry *entry)
 {
@@ -33,7 +33,7 @@ static enum status find_leased(struct utl_source *s)
     lock_acquire(s->lock);
     struct store_view *view = store_view_acquire(s->store, UTL_SOURCE_READER);
     lock_release(s->lock);
-    progress_begin(&leased.progress, utl_clock(), "looking for keys of leases",
+    progress_begin(&leased.progress, clock_real(), "looking for keys of leases",
                    s->stat.in_use_bytes);
     enum status st = store_view_each(view, (struct revision){0, 0}, note_record, &leased);
     progress_end(&leased.progress);

@@ -1,5 +1,6 @@
 #include "tools/utl/stopped.h"
 
+#include "base/clock_real.h"
 #include "tools/utl/utl.h"
 #include "wal/disks.h"
 
@@ -63,7 +64,7 @@ static enum status open_log(struct stopped *s, struct buf *why)
     if (st != ST_OK)
         return st;
     const struct wal_options options = {.disk = s->disk,
-                                        .clock = utl_clock(),
+                                        .clock = clock_real(),
                                         .rng = &s->rng,
                                         .dir = s->datadir.wal,
                                         .life_id = s->datadir.format.life_id,

@@ -3,32 +3,6 @@
 #include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <time.h>
-
-static uint64_t read_clock(clockid_t id)
-{
-    struct timespec now;
-    clock_gettime(id, &now);
-    return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
-}
-
-static uint64_t monotonic_ns(void *context)
-{
-    (void)context;
-    return read_clock(CLOCK_MONOTONIC);
-}
-
-static uint64_t wall_ns(void *context)
-{
-    (void)context;
-    return read_clock(CLOCK_REALTIME);
-}
-
-const struct clock *utl_clock(void)
-{
-    static const struct clock real = {monotonic_ns, wall_ns, NULL};
-    return &real;
-}
 
 enum status utl_fail(struct buf *why, enum status st, const char *format, ...)
 {

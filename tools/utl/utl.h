@@ -2,11 +2,8 @@
 #ifndef TOOLS_UTL_UTL_H
 #define TOOLS_UTL_UTL_H
 #include "base/buf.h"
-#include "base/clock.h"
 #include "base/status.h"
 #include "tools/cli/cli.h"
-
-const struct clock *utl_clock(void); /* the real one */
 
 #define UTL_WHY_BYTES_MAX 65536U /* of the sentences behind one failure */
 

@@ -1,5 +1,6 @@
 /* snapshot verify: everything that can be said of a snapshot or db file without a server. */
 #include "base/buf.h"
+#include "base/clock_real.h"
 #include "storage/dbfile/reader.h"
 #include "tools/utl/commands.h"
 #include "tools/utl/format.h"
@@ -50,7 +51,7 @@ static enum status check_pages(struct verification *v, bool *sound_out)
     struct dbfile_item item;
     enum status st = dbfile_reader_open(v->file, &v->why, &reader);
     struct progress progress;
-    progress_begin(&progress, utl_clock(), "checking pages",
+    progress_begin(&progress, clock_real(), "checking pages",
                    st == ST_OK ? dbfile_reader_info(reader).size_bytes : 0);
     while (st == ST_OK) {
         st = dbfile_reader_next(reader, &item);

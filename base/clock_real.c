@@ -1,4 +1,4 @@
-#include "server/run/clock.h"
+#include "base/clock_real.h"
 
 #include <stddef.h>
 #include <time.h>
