@@ -19,16 +19,25 @@ size_t base64_decoded_size_max(size_t len)
 void base64_encode(enum base64_kind kind, struct slice bytes, uint8_t *out)
 {
     const char *letters = kind == BASE64_STANDARD ? standard : for_urls;
-    for (size_t i = 0; i < bytes.len; i += 3) {
-        size_t left = bytes.len - i < 3 ? bytes.len - i : 3;
-        uint32_t bits = 0;
-        for (size_t j = 0; j < 3; j++)
-            bits = bits << 8 | (j < left ? bytes.data[i + j] : 0U);
-        for (size_t j = 0; j <= left; j++)
-            *out++ = (uint8_t)letters[bits >> (18 - 6 * j) & 63];
-        for (size_t j = left; kind == BASE64_STANDARD && j < 3; j++)
-            *out++ = '=';
+    size_t i = 0;
+    for (; bytes.len - i >= 3; i += 3) {
+        uint32_t bits =
+            (uint32_t)bytes.data[i] << 16 | (uint32_t)bytes.data[i + 1] << 8 | bytes.data[i + 2];
+        *out++ = (uint8_t)letters[bits >> 18];
+        *out++ = (uint8_t)letters[bits >> 12 & 63];
+        *out++ = (uint8_t)letters[bits >> 6 & 63];
+        *out++ = (uint8_t)letters[bits & 63];
     }
+    size_t left = bytes.len - i;
+    if (left == 0)
+        return;
+    uint32_t bits = (uint32_t)bytes.data[i] << 16;
+    if (left == 2)
+        bits |= (uint32_t)bytes.data[i + 1] << 8;
+    for (size_t j = 0; j <= left; j++)
+        *out++ = (uint8_t)letters[bits >> (18 - 6 * j) & 63];
+    for (size_t j = left; kind == BASE64_STANDARD && j < 3; j++)
+        *out++ = '=';
 }
 
 static int value_of(enum base64_kind kind, uint8_t letter)

@@ -43,6 +43,10 @@ void gateway_encode_answer(struct gateway_call *call)
     if (call->code != RPC_OK)
         return;
     rpc_stats_sent(&call->route->stats, call->answer.len);
+    /* Most of a large answer is base64: room for it at once, if there is memory. */
+    uint8_t *room;
+    (void)!buf_extend(&call->json, call->answer.len / 3 * 4, &room);
+    buf_reset(&call->json);
     enum status st = gateway_encode(call->answer, call->route->route.messages->output, &call->json);
     if (st == ST_OK)
         return;

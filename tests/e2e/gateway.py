@@ -391,10 +391,13 @@ def check_slow_reader(server, checks):
         body = json.dumps({"key": b64("large"), "range_end": b64("largf")})
         sock.sendall(f"POST /v3/kv/range HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
         slow.append(sock)
-    begin = time.monotonic()
+    longest_s = 0.0
     for _ in range(50):
+        begin = time.monotonic()
         checks.equal(ask(server, "/v3/kv/range", {"key": b64("a")}).status, 200, "a read beside slow readers")
-    checks.check(time.monotonic() - begin < 5, "reads beside slow readers take long")
+        longest_s = max(longest_s, time.monotonic() - begin)
+    checks.check(longest_s < 5, f"a read beside slow readers took {longest_s:.1f} s")
+    print(f"the longest read beside slow readers took {longest_s * 1000:.0f} ms")
     for sock in slow:
         sock.close()
     body = ask(server, "/v3/kv/range", {"key": b64("large"), "range_end": b64("largf")}).body
