@@ -124,8 +124,9 @@ struct raft_log_id machine_applied(const struct machine *machine);
 struct auth_token_sink {
     void *context;
     /* Authenticate was applied: the token is this user's, beside those it has. It is what the
-     * entry brings, a dot, and the index before the entry's. An entry that brings nothing belongs
-     * to signed tokens: nobody is told, and the response holds no token; its proposer adds one. */
+     * entry brings, a dot, and the index before the entry's (in a cluster of version 3.4 a second
+     * one with the entry's own, as those members have it). An entry that brings nothing belongs to
+     * signed tokens: nobody is told, and the response holds no token; its proposer adds one. */
     void (*learn)(void *context, struct slice user, struct slice token);
     /* The user was deleted or has another password: none of its tokens is good any more. */
     void (*forget_user)(void *context, struct slice user);

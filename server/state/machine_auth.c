@@ -3,6 +3,7 @@
 #include "server/state/machine_auth.h"
 
 #include "base/bytes.h"
+#include "server/state/cluster_version.h"
 #include "server/state/lessor.h"
 
 #include <inttypes.h>
@@ -265,8 +266,39 @@ static enum status apply_status(struct application *a)
     return ST_OK;
 }
 
+/* etcd 3.4 ends a token in the index of its entry, 3.5 in the one before. As long as the cluster is
+ * of 3.4, a member of it may be called with the token. */
+static bool is_cluster_old(const struct machine *machine)
+{
+    struct version version;
+    return version_parse(slice_from_str(machine->version), &version) == ST_OK &&
+           version_compare(version, (struct version){3, 5, 0}) < 0;
+}
+
+/* What is known of prefix from now on, in the scratch memory. */
+static enum status make_token(struct machine *machine, struct slice prefix, uint64_t index,
+                              struct slice *out)
+{
+    char text[24];
+    size_t digits = (size_t)snprintf(text, sizeof(text), ".%" PRIu64, index);
+    uint8_t *token = arena_alloc_raw(&machine->scratch, prefix.len + digits);
+    if (token == NULL)
+        return ST_NO_MEMORY;
+    memcpy(token, prefix.data, prefix.len);
+    memcpy(token + prefix.len, text, digits);
+    *out = slice_make(token, prefix.len + digits);
+    return ST_OK;
+}
+
+static void learn_token(struct machine *machine, struct slice user, struct slice token)
+{
+    if (machine->tokens.learn != NULL)
+        machine->tokens.learn(machine->tokens.context, user, token);
+}
+
 /* The password was compared before it was proposed. A token ends in the index up to which a member
- * has to have applied to know it; etcd counts the entry before. */
+ * has to have applied to know it. In an old cluster both forms are good, for members of either kind
+ * may have given it out. */
 static enum status apply_authenticate(struct application *a, struct slice body)
 {
     enum { NAME, PASSWORD, TOKEN, FIELD_TOKEN = 2 };
@@ -283,17 +315,17 @@ static enum status apply_authenticate(struct application *a, struct slice body)
     struct slice prefix = texts.field[TOKEN];
     if (prefix.len == 0)
         return ST_OK;
-    char index[24];
-    int digits = snprintf(index, sizeof(index), ".%" PRIu64, a->entry->index - 1);
-    uint8_t *token = arena_alloc_raw(&machine->scratch, prefix.len + (size_t)digits);
-    if (token == NULL)
-        return ST_NO_MEMORY;
-    memcpy(token, prefix.data, prefix.len);
-    memcpy(token + prefix.len, index, (size_t)digits);
-    struct slice whole = slice_make(token, prefix.len + (size_t)digits);
-    wire_put_bytes(a->out, FIELD_TOKEN, whole);
-    if (machine->tokens.learn != NULL)
-        machine->tokens.learn(machine->tokens.context, user->name, whole);
+    bool is_old = is_cluster_old(machine);
+    struct slice token, older;
+    st = make_token(machine, prefix, a->entry->index - 1, &token);
+    if (st == ST_OK && is_old)
+        st = make_token(machine, prefix, a->entry->index, &older);
+    if (st != ST_OK)
+        return st;
+    learn_token(machine, user->name, token);
+    if (is_old)
+        learn_token(machine, user->name, older);
+    wire_put_bytes(a->out, FIELD_TOKEN, is_old ? older : token);
     return ST_OK;
 }
 
