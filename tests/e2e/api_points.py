@@ -84,6 +84,7 @@ class Subject:
         self.messages = messages
         self.ops = api.Ops(messages)
         self.checks = checks
+        self.is_etcd = os.path.basename(server.binary) == "etcd"
         self.is_34 = self.api.Status().version.startswith("3.4.")
 
     def equal(self, got, expected, what):
@@ -231,6 +232,11 @@ def users(s):
     s.equal(s.api.Txn(compare=[s.ops.version(b"u", 0)], success=put, token=ann).code, "PERMISSION_DENIED",
             "what is compared must be readable")
     s.equal(s.api.Txn(compare=[s.ops.version(b"v", 0)], success=put, token=ann).code, api.OK, "and then may be")
+    w = s.api.watch(token=ann)
+    s.equal(w.created(key=b"v", range_end=b"x").canceled, False, "a watch of what may be read")
+    if not s.is_etcd:  # which asks leave for the first key alone
+        s.equal(w.created(key=b"v", range_end=b"\0").canceled, True, "a watch from there on is refused")
+    w.cancel()
     for call in ("LeaseGrant", "Txn"):
         s.equal(s.api.call(call, token="nobody.1").code, "UNAUTHENTICATED", f"{call} by a token of nobody")
     if not s.is_34:

@@ -13,6 +13,7 @@ import traceback
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import api
+import cluster_lib
 import lib
 from differential_watch import Differs, StreamPair, text_of
 
@@ -504,7 +505,7 @@ class Run:
 
     def do_status(self):
         self.both("Status", self.any_token(), settle=lambda m: str((m.header.revision, sorted(m.errors), m.isLearner,
-                                                                    m.leader == m.header.member_id, m.dbSize > 0)))
+                                                                    m.leader != 0, m.dbSize > 0)))
 
     def do_hash(self):
         revision = self.pick([0, self.revision, self.revision + 2, self.rng.randrange(max(1, self.compact_revision) + 1,
@@ -587,19 +588,30 @@ def clone(message):
     return copy
 
 
-def run_seed(args, messages, seed, backend):
+def start_subject(args, top, backend, members):
+    """The servers under test, and the one of them that is asked: a follower if there are several."""
+    flags = FLAGS + ([] if backend == "none" else [f"--backend={backend}"])
+    if members == 1:
+        server = lib.Server(args.cleat, top + "/cleat", flags=flags).start()
+        return [server], server
+    cluster = cluster_lib.Cluster(args.cleat, top, members, flags=flags, etcdctl=args.etcdctl).start()
+    leader = cluster.wait_leader()
+    return cluster.members, next(m for m in cluster.members if m is not leader)
+
+
+def run_seed(args, messages, seed, backend, members):
     """None, or what differed."""
     top = lib.temp_dir(f"differential-api-{seed}")
-    reference = lib.Server(args.etcd, top + "/etcd", flags=["--log-level=error"] + FLAGS)
-    subject = lib.Server(args.cleat, top + "/cleat", flags=FLAGS + ([] if backend == "none" else [f"--backend={backend}"]))
-    sides = [Side("reference", reference.start(), messages), Side("subject", subject.start(), messages)]
+    reference = lib.Server(args.etcd, top + "/etcd", flags=["--log-level=error"] + FLAGS).start()
+    subjects, subject = start_subject(args, top, backend, members)
+    sides = [Side("reference", reference, messages), Side("subject", subject, messages)]
     run, number = None, 0
     try:
         run = Run(*sides, messages, seed, with_users=seed % 2 == 0 or args.users)
         for number in range(args.requests):
             run.step(number, args.requests, args.leave_out.split(","))
         run.settle_all()
-        print(f"seed {seed} on {backend}: {number + 1} steps, revision {run.revision}, {run.events_count} events at watchers; "
+        print(f"seed {seed} on {backend}, members {members}: {number + 1} steps, revision {run.revision}, {run.events_count} events at watchers; "
               f"{' '.join(f'{k} {v}' for k, v in sorted(run.codes.items()))}", flush=True)
         return None
     except (Differs, TimeoutError, RuntimeError, AttributeError, ValueError) as error:
@@ -609,7 +621,7 @@ def run_seed(args, messages, seed, backend):
         return f"step {number}, revision {run and run.revision}, compacted {run and run.compact_revision}, users " \
                f"{'on' if run and run.auth_on else 'off'}, {run and run.last}: {type(error).__name__} {error} {where}"
     finally:
-        for server in (reference, subject):
+        for server in (reference, *subjects):
             if server.is_alive():
                 server.stop()
             else:
@@ -617,26 +629,29 @@ def run_seed(args, messages, seed, backend):
 
 
 def main():
-    parser = lib.arguments(__doc__, etcd="etcd", cleat="build/release/server/cleat",
+    parser = lib.arguments(__doc__, etcd="etcd", etcdctl="etcdctl", cleat="build/release/server/cleat",
                            descriptors="build/release/tests/e2e/api.pb")
     parser.add_argument("--seed", type=int, help="this one only")
     parser.add_argument("--seeds", type=int, default=10 if lib.FULL else 2)
     parser.add_argument("--requests", type=int, default=20000 if lib.FULL else 1500)
     parser.add_argument("--backend", choices=BACKENDS + ("none",), help="of every seed; none: the subject has no such flag")
+    parser.add_argument("--members", type=int, choices=(1, 3), help="under test, of every seed; 3: through a follower")
     parser.add_argument("--users", action="store_true", help="users and roles in seeds of odd numbers, too")
     parser.add_argument("--leave-out", default="", metavar="KIND,...", help="steps that are not made")
     args = parser.parse_args()
-    args.etcd = lib.need_program(args.etcd)
+    args.etcd, args.etcdctl = lib.need_program(args.etcd), lib.need_program(args.etcdctl)
     messages = api.Messages(args.descriptors)
     checks = lib.Checks()
     for seed in [args.seed] if args.seed is not None else range(1, args.seeds + 1):
         backend = args.backend or BACKENDS[seed // 2 % len(BACKENDS)]
+        members = args.members or (3 if seed % 4 >= 2 else 1)
         began = time.monotonic()
-        failed = run_seed(args, messages, seed, backend)
-        checks.check(failed is None, f"seed {seed} on {backend}: {failed}")
+        failed = run_seed(args, messages, seed, backend, members)
+        checks.check(failed is None, f"seed {seed} on {backend}, members {members}: {failed}")
         print(f"  {time.monotonic() - began:.1f} s", flush=True)
         if failed:
-            print("reproduce: " + shlex.join([sys.executable, *sys.argv, "--seed", str(seed), "--backend", backend]))
+            print("reproduce: " + shlex.join([sys.executable, *sys.argv, "--seed", str(seed), "--backend", backend,
+                                               "--members", str(members)]))
     checks.done()
 
 

@@ -100,6 +100,8 @@ class HalfStream:
             self.canceled.append(response)
         elif len(response.events) == 0:
             self.progress.append(response)
+            if response.watch_id != -1:  # the interval of notifications is ten minutes
+                self.fail("a response of nothing", response)
             late = [r for r in self.of.values() if r.last_revision > response.header.revision]
             if late:
                 self.fail("progress behind what was sent", response)
