@@ -5,7 +5,9 @@
 
 #include <stdalign.h>
 
-#define ARENA_BLOCK_BYTES_MIN 4096U
+/* Calls that last for long and need little are many: streams. Those that need more get it back from
+ * their pool. */
+#define ARENA_BLOCK_BYTES_MIN 1024U
 
 struct arena_block {
     struct arena_block *next;

@@ -11,6 +11,7 @@ static const struct command commands[] = {
     {"kv", "drives any etcd endpoint with puts and ranges", command_kv},
     {"mvcc", "the key space: puts, reads, compaction, restart", command_mvcc},
     {"wal", "the log, beside a loop of bare durable writes", command_wal},
+    {"watch", "what watches cost any etcd endpoint: memory, time of an event, puts", command_watch},
     {"compare", "compares two result files, row by row", command_compare},
 };
 #define COMMANDS_COUNT (sizeof(commands) / sizeof(commands[0]))

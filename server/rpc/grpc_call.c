@@ -386,6 +386,7 @@ const struct rpc_transport grpc_transport = {
     .finish = transport_finish,
     .finish_later = transport_finish_later,
     .send = grpc_stream_send,
+    .send_pieces = grpc_stream_send_pieces,
     .peer = transport_peer,
     .hold = transport_hold,
     .again = transport_again,

@@ -90,3 +90,56 @@ grpc_byte_buffer *grpc_message_from_answer(struct grpc_rpc *rpc, struct slice an
     } bytes = {.from = answer.data};
     return buffer_of(grpc_slice_new_with_user_data(bytes.to, answer.len, answer_sent, rpc));
 }
+
+/* ---- pieces ---- */
+
+static void piece_sent(void *context)
+{
+    rpc_shared_unref(context);
+}
+
+static grpc_slice slice_from_shared(const struct rpc_piece *piece)
+{
+    union { /* as above */
+        const uint8_t *from;
+        void *to;
+    } bytes = {.from = piece->bytes.data};
+    rpc_shared_ref(piece->shared);
+    return grpc_slice_new_with_user_data(bytes.to, piece->bytes.len, piece_sent, piece->shared);
+}
+
+/* One slice of all that are not worth a reference, up to the next that is. */
+static grpc_slice slice_from_small(const struct rpc_piece *pieces, uint32_t count)
+{
+    size_t size = 0;
+    for (uint32_t i = 0; i < count; i++)
+        size += pieces[i].bytes.len;
+    grpc_slice slice = grpc_slice_malloc(size);
+    uint8_t *at = GRPC_SLICE_START_PTR(slice);
+    for (uint32_t i = 0; i < count; i++) {
+        if (pieces[i].bytes.len > 0)
+            memcpy(at, pieces[i].bytes.data, pieces[i].bytes.len);
+        at += pieces[i].bytes.len;
+    }
+    return slice;
+}
+
+static bool is_small(const struct rpc_piece *piece)
+{
+    return piece->shared == NULL || piece->bytes.len <= RPC_COPY_BYTES_MAX;
+}
+
+grpc_byte_buffer *grpc_message_from_pieces(const struct rpc_piece *pieces, uint32_t count)
+{
+    grpc_byte_buffer *buffer = grpc_raw_byte_buffer_create(NULL, 0);
+    for (uint32_t i = 0; i < count;) {
+        uint32_t end = i;
+        while (end < count && is_small(&pieces[end]))
+            end++;
+        grpc_slice slice =
+            end > i ? slice_from_small(&pieces[i], end - i) : slice_from_shared(&pieces[i]);
+        grpc_slice_buffer_add(&buffer->data.raw.slice_buffer, slice);
+        i = end > i ? end : i + 1;
+    }
+    return buffer;
+}

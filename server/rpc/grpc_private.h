@@ -129,6 +129,8 @@ void grpc_stream_init(struct grpc_rpc *rpc);
 void grpc_stream_begin(struct grpc_rpc *rpc); /* reads the first message */
 void grpc_stream_again(struct grpc_rpc *rpc); /* delivers the message that was held once more */
 enum status grpc_stream_send(struct rpc_call *call, struct slice message);
+enum status grpc_stream_send_pieces(struct rpc_call *call, const struct rpc_piece *pieces,
+                                    uint32_t count);
 
 /* grpc_message.c: gRPC's buffers and ours. */
 /* The whole message as one slice: in place, or copied into the arena when gRPC holds it in pieces.
@@ -138,6 +140,8 @@ CHECKED enum rpc_code grpc_message_read(struct grpc_rpc *rpc, const grpc_byte_bu
 /* A buffer for an answer; keeps the call alive while gRPC still needs the bytes. */
 grpc_byte_buffer *grpc_message_from_answer(struct grpc_rpc *rpc, struct slice answer);
 grpc_byte_buffer *grpc_message_from_copy(struct slice message);
+/* Large pieces that are shared are referred to, the others copied. */
+grpc_byte_buffer *grpc_message_from_pieces(const struct rpc_piece *pieces, uint32_t count);
 
 /* grpc_stranger.c */
 void grpc_stranger_post(struct poller *poller);

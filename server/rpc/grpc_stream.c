@@ -78,6 +78,13 @@ void grpc_stream_again(struct grpc_rpc *rpc)
 
 enum status grpc_stream_send(struct rpc_call *call, struct slice message)
 {
+    const struct rpc_piece piece = {.bytes = message};
+    return grpc_stream_send_pieces(call, &piece, 1);
+}
+
+enum status grpc_stream_send_pieces(struct rpc_call *call, const struct rpc_piece *pieces,
+                                    uint32_t count)
+{
     struct grpc_rpc *rpc = CONTAINER_OF(call, struct grpc_rpc, call);
     ASSERT(call->method->server_streams);
     if (atomic_load(&call->canceled))
@@ -87,17 +94,17 @@ enum status grpc_stream_send(struct rpc_call *call, struct slice message)
     if ((before & CALL_SENDING) != 0)
         return ST_BUSY;
     grpc_op ops[2] = {0};
-    size_t count = 0;
+    size_t ops_count = 0;
     if (!rpc->headers_sent)
-        ops[count++].op = GRPC_OP_SEND_INITIAL_METADATA;
+        ops[ops_count++].op = GRPC_OP_SEND_INITIAL_METADATA;
     rpc->headers_sent = true;
-    grpc_byte_buffer *buffer = grpc_message_from_copy(message);
-    rpc_stats_sent(&rpc->method->stats, message.len);
-    ops[count].op = GRPC_OP_SEND_MESSAGE;
-    ops[count++].data.send_message.send_message = buffer;
+    grpc_byte_buffer *buffer = grpc_message_from_pieces(pieces, count);
+    rpc_stats_sent(&rpc->method->stats, grpc_byte_buffer_length(buffer));
+    ops[ops_count].op = GRPC_OP_SEND_MESSAGE;
+    ops[ops_count++].data.send_message.send_message = buffer;
     grpc_rpc_ref(rpc);
     grpc_call_error error =
-        grpc_call_start_batch(rpc->handle, ops, count, &rpc->message_sent, NULL);
+        grpc_call_start_batch(rpc->handle, ops, ops_count, &rpc->message_sent, NULL);
     ASSERT(error == GRPC_CALL_OK);
     grpc_byte_buffer_destroy(buffer);
     return ST_OK;

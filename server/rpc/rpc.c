@@ -1,5 +1,7 @@
 #include "server/rpc/rpc.h"
 
+#include "base/buf.h"
+
 void rpc_finish(struct rpc_call *call, enum rpc_code code, const char *text, struct slice message)
 {
     call->transport->finish(call, code, text, message);
@@ -14,6 +16,26 @@ void rpc_finish_later(struct rpc_call *call, enum rpc_code code, const char *tex
 enum status rpc_send(struct rpc_call *call, struct slice message)
 {
     return call->transport->send(call, message);
+}
+
+static enum status join_and_send(struct rpc_call *call, const struct rpc_piece *pieces,
+                                 uint32_t count)
+{
+    struct buf joined;
+    enum status st = ST_OK;
+    buf_init(&joined, SIZE_MAX);
+    for (uint32_t i = 0; i < count && st == ST_OK; i++)
+        st = buf_append(&joined, pieces[i].bytes);
+    if (st == ST_OK)
+        st = call->transport->send(call, buf_slice(&joined));
+    buf_deinit(&joined);
+    return st;
+}
+
+enum status rpc_send_pieces(struct rpc_call *call, const struct rpc_piece *pieces, uint32_t count)
+{
+    return call->transport->send_pieces == NULL ? join_and_send(call, pieces, count)
+                                                : call->transport->send_pieces(call, pieces, count);
 }
 
 void rpc_hold(struct rpc_call *call)

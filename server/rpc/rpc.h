@@ -71,6 +71,27 @@ struct rpc_metadata {
     struct slice key, value;
 };
 
+/* Memory that several messages share. Counted; any thread. */
+struct rpc_shared {
+    atomic_uint refs;
+    void (*free)(struct rpc_shared *shared); /* with the last reference */
+};
+static inline void rpc_shared_ref(struct rpc_shared *shared)
+{
+    atomic_fetch_add_explicit(&shared->refs, 1, memory_order_relaxed);
+}
+static inline void rpc_shared_unref(struct rpc_shared *shared)
+{
+    if (atomic_fetch_sub_explicit(&shared->refs, 1, memory_order_acq_rel) == 1)
+        shared->free(shared);
+}
+
+/* A part of a message. */
+struct rpc_piece {
+    struct slice bytes;
+    struct rpc_shared *shared; /* whose the bytes are; NULL: they are copied */
+};
+
 /* What carries a call; services use the functions below. */
 struct rpc_transport {
     void (*finish)(struct rpc_call *call, enum rpc_code code, const char *text,
@@ -78,6 +99,9 @@ struct rpc_transport {
     void (*finish_later)(struct rpc_call *call, enum rpc_code code, const char *text,
                          struct slice message);
     enum status (*send)(struct rpc_call *call, struct slice message);
+    /* NULL: the pieces are joined and sent as one. */
+    enum status (*send_pieces)(struct rpc_call *call, const struct rpc_piece *pieces,
+                               uint32_t count);
     const char *(*peer)(struct rpc_call *call);
     void (*hold)(struct rpc_call *call);
     void (*again)(struct rpc_call *call);
@@ -116,6 +140,10 @@ void rpc_finish_later(struct rpc_call *call, enum rpc_code code, const char *tex
  * time, not after the finish. Errors: ST_BUSY (one is in flight), ST_CANCELED (the call is gone,
  * on_cancel comes or came), ST_NO_MEMORY. */
 CHECKED enum status rpc_send(struct rpc_call *call, struct slice message);
+/* The same of a message in pieces: shared ones may be sent from where they lie, and are referred to
+ * until they have left. */
+CHECKED enum status rpc_send_pieces(struct rpc_call *call, const struct rpc_piece *pieces,
+                                    uint32_t count);
 
 /* From on_call or on_message, which does nothing more then: it is called again with the same
  * message once rpc_again() was called; until then no message of the call is delivered. The call

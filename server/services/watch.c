@@ -5,7 +5,9 @@
 #include "server/services/services_private.h"
 #include "server/watch/watch.h"
 
-#define HEAD_BYTES_MAX (RESPONSE_HEADER_BYTES_MAX + 64U) /* and the fields before the events */
+#define REASON_BYTES_MAX 512U
+/* The header, two numbers, three flags and a reason. */
+#define HEAD_BYTES_MAX (RESPONSE_HEADER_BYTES_MAX + 2U * 11U + 3U * 2U + 3U + REASON_BYTES_MAX)
 
 enum { FIELD_CREATE = 1, FIELD_CANCEL, FIELD_PROGRESS }; /* WatchRequest */
 enum { FIELD_FILTERS = 5 };                              /* WatchCreateRequest */
@@ -31,37 +33,49 @@ static struct watch_call *call_of(struct watch_stream *stream)
 
 /* ---- what the hub says ---- */
 
-static void put_bool(struct wire_out *out, uint32_t field, bool value)
+
+static uint8_t *put_number(uint8_t *at, uint32_t field, uint64_t value)
 {
-    wire_put_varint(out, field, value);
+    if (value == 0)
+        return at;
+    *at++ = (uint8_t)(field << 3 | WIRE_VARINT);
+    return at + put_varint(at, value);
+}
+
+static uint8_t *put_text(uint8_t *at, uint32_t field, const char *text)
+{
+    size_t len = text == NULL ? 0 : strlen(text);
+    if (len == 0)
+        return at;
+    ASSERT(len <= REASON_BYTES_MAX);
+    *at++ = (uint8_t)(field << 3 | WIRE_BYTES);
+    at += put_varint(at, len);
+    memcpy(at, text, len);
+    return at + len;
+}
+
+/* What goes before the events. */
+static struct slice encode_head(const struct services *services,
+                                const struct watch_message *message, uint8_t head[HEAD_BYTES_MAX])
+{
+    const struct response_header header = header_now(services, message->revision);
+    uint8_t *at = head + response_header_encode(&header, head);
+    at = put_number(at, FIELD_WATCH_ID, (uint64_t)message->watch_id);
+    at = put_number(at, FIELD_CREATED, message->created);
+    at = put_number(at, FIELD_CANCELED, message->canceled);
+    at = put_number(at, FIELD_COMPACT_REVISION, (uint64_t)message->compact_revision);
+    at = put_text(at, FIELD_CANCEL_REASON, message->cancel_reason);
+    at = put_number(at, FIELD_FRAGMENT, message->fragment);
+    return slice_make(head, (size_t)(at - head));
 }
 
 static enum status send_message(struct watch_stream *stream, const struct watch_message *message)
 {
     struct rpc_call *call = call_of(stream)->call;
-    struct arena arena;
-    struct wire_out out;
-    arena_init(&arena, SIZE_MAX);
-    wire_out_init(&out, &arena, 0);
-    const struct response_header header = header_now(call->service, message->revision);
-    wire_put_header(&out, &header);
-    wire_put_varint(&out, FIELD_WATCH_ID, (uint64_t)message->watch_id);
-    put_bool(&out, FIELD_CREATED, message->created);
-    put_bool(&out, FIELD_CANCELED, message->canceled);
-    wire_put_varint(&out, FIELD_COMPACT_REVISION, (uint64_t)message->compact_revision);
-    if (message->cancel_reason != NULL)
-        wire_put_bytes(&out, FIELD_CANCEL_REASON, slice_from_str(message->cancel_reason));
-    put_bool(&out, FIELD_FRAGMENT, message->fragment);
-    for (uint32_t i = 0; i < message->parts_count; i++) {
-        uint8_t *room = wire_reserve(&out, message->parts[i].len);
-        if (room != NULL)
-            memcpy(room, message->parts[i].data, message->parts[i].len);
-    }
-    struct slice encoded;
-    enum status st = wire_out_finish(&out, &encoded);
-    if (st == ST_OK)
-        st = rpc_send(call, encoded);
-    arena_deinit(&arena);
+    uint8_t head[HEAD_BYTES_MAX];
+    struct rpc_piece alone, *pieces = message->pieces == NULL ? &alone : message->pieces - 1;
+    *pieces = (struct rpc_piece){.bytes = encode_head(call->service, message, head)};
+    enum status st = rpc_send_pieces(call, pieces, message->pieces_count + 1);
     return st == ST_OK || st == ST_CANCELED ? st : ST_NO_MEMORY;
 }
 

@@ -4,6 +4,7 @@
 
 #include "base/assert.h"
 #include "base/bytes.h"
+#include "base/list.h"
 
 #include <stdlib.h>
 
@@ -113,13 +114,21 @@ static enum status encode(struct encoding *e, const struct watch_change *change,
     return ST_OK;
 }
 
+static void block_free(struct rpc_shared *shared)
+{
+    struct watch_block *block = CONTAINER_OF(shared, struct watch_block, shared);
+    buf_deinit(&block->bytes);
+    free(block);
+}
+
 static struct watch_block *block_alloc(uint32_t count)
 {
     struct watch_block *block =
         calloc(1, sizeof(*block) + (size_t)count * sizeof(struct watch_mark));
     if (block == NULL)
         return NULL;
-    atomic_init(&block->refs, 1);
+    atomic_init(&block->shared.refs, 1);
+    block->shared.free = block_free;
     block->count = count;
     block->marks = (struct watch_mark *)(block + 1);
     buf_init(&block->bytes, SIZE_MAX);
@@ -162,17 +171,10 @@ enum status watch_block_new(const struct watch_changes *changes, bool previous, 
     return st;
 }
 
-void watch_block_ref(struct watch_block *block)
-{
-    atomic_fetch_add_explicit(&block->refs, 1, memory_order_relaxed);
-}
-
 void watch_block_unref(struct watch_block *block)
 {
-    if (block == NULL || atomic_fetch_sub_explicit(&block->refs, 1, memory_order_acq_rel) != 1)
-        return;
-    buf_deinit(&block->bytes);
-    free(block);
+    if (block != NULL)
+        rpc_shared_unref(&block->shared);
 }
 
 struct slice watch_block_events(const struct watch_block *block, uint32_t first, uint32_t end)
@@ -208,7 +210,7 @@ struct watch_delivery *watch_delivery_new(struct watch_block *block, const struc
     *delivery = (struct watch_delivery){
         .refs = 1, .runs_count = runs->count, .revision = revision, .block = block};
     memcpy(delivery->runs, runs->list, runs_bytes);
-    watch_block_ref(block);
+    rpc_shared_ref(&block->shared);
     return delivery;
 }
 

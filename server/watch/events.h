@@ -5,10 +5,10 @@
 #include "base/buf.h"
 #include "base/slice.h"
 #include "base/status.h"
+#include "server/rpc/rpc.h"
 #include "server/watch/groups.h"
 #include "storage/mvcc.h"
 
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -41,7 +41,7 @@ struct watch_mark {
 
 /* An event for each change, encoded as field 11 of a WatchResponse. Counted; any thread. */
 struct watch_block {
-    atomic_uint refs;
+    struct rpc_shared shared; /* must be first */
     uint32_t count;
     struct watch_mark *marks; /* count of them, behind the block */
     struct buf bytes;
@@ -53,7 +53,6 @@ struct watch_block {
 CHECKED enum status watch_block_new(const struct watch_changes *changes, bool previous,
                                     struct mvcc *mvcc, uint32_t reader_slot,
                                     struct watch_block **out);
-void watch_block_ref(struct watch_block *block);
 void watch_block_unref(struct watch_block *block); /* NULL is fine */
 /* The encoded events [first, end). */
 struct slice watch_block_events(const struct watch_block *block, uint32_t first, uint32_t end);

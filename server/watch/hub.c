@@ -44,7 +44,7 @@ void watch_hub_free(struct watch_hub *hub)
     table_deinit(&hub->groups.keys);
     table_deinit(&hub->watchers);
     heap_deinit(&hub->ticks);
-    free(hub->parts);
+    free(hub->pieces);
     free(hub);
 }
 

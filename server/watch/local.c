@@ -60,8 +60,8 @@ static void stop_for(struct watch_local *local, enum status why)
 static enum status local_send(struct watch_stream *stream, const struct watch_message *message)
 {
     struct watch_local *local = local_of(stream);
-    for (uint32_t i = 0; i < message->parts_count; i++)
-        give_events(local, message->parts[i], message->revision);
+    for (uint32_t i = 0; i < message->pieces_count; i++)
+        give_events(local, message->pieces[i].bytes, message->revision);
     if (message->canceled)
         stop_for(local, message->created ? ST_INVALID : ST_COMPACTED);
     watch_stream_sent(stream);

@@ -96,26 +96,27 @@ bool stream_add(struct watch_hub *hub, struct watcher *watcher, struct watch_del
 /* What goes into the next message of a watcher. */
 struct gathering {
     struct watch_hub *hub;
-    size_t parts_count, bytes;
+    size_t pieces_count, bytes;
     size_t bytes_max; /* of a fragment; SIZE_MAX: it is not split */
     uint32_t events;
     bool is_full, failed;
 };
 
-static void add_part(struct gathering *g, struct slice bytes, uint32_t events)
+static void add_piece(struct gathering *g, struct watch_block *block, struct slice bytes,
+                      uint32_t events)
 {
     struct watch_hub *hub = g->hub;
-    if (g->parts_count == hub->parts_capacity) {
-        size_t capacity = hub->parts_capacity == 0 ? 16 : hub->parts_capacity * 2;
-        struct slice *grown = realloc(hub->parts, capacity * sizeof(*grown));
+    if (g->pieces_count + 1 >= hub->pieces_capacity) {
+        size_t capacity = hub->pieces_capacity == 0 ? 16 : hub->pieces_capacity * 2;
+        struct rpc_piece *grown = realloc(hub->pieces, capacity * sizeof(*grown));
         if (grown == NULL) {
             g->failed = true;
             return;
         }
-        hub->parts = grown;
-        hub->parts_capacity = capacity;
+        hub->pieces = grown;
+        hub->pieces_capacity = capacity;
     }
-    hub->parts[g->parts_count++] = bytes;
+    hub->pieces[++g->pieces_count] = (struct rpc_piece){bytes, &block->shared};
     g->bytes += bytes.len;
     g->events += events;
 }
@@ -133,10 +134,10 @@ static uint32_t fitting(const struct gathering *g, const struct watch_block *blo
 
 static void add_run(struct gathering *g, struct watch_entry *entry, uint32_t first, uint32_t end)
 {
-    const struct watch_block *block = entry->delivery->block;
+    struct watch_block *block = entry->delivery->block;
     uint32_t fit = g->bytes_max == SIZE_MAX ? end : fitting(g, block, first, end);
     if (fit > first)
-        add_part(g, watch_block_events(block, first, fit), fit - first);
+        add_piece(g, block, watch_block_events(block, first, fit), fit - first);
     entry->first = fit;
     g->is_full = fit < end;
 }
@@ -235,8 +236,8 @@ static enum status send_events(struct watch_hub *hub, struct watch_stream *strea
     const struct watch_message message = {.watch_id = watcher->id,
                                           .revision = revision,
                                           .fragment = split && !is_sent_out(entry),
-                                          .parts = hub->parts,
-                                          .parts_count = (uint32_t)g.parts_count};
+                                          .pieces = hub->pieces + 1,
+                                          .pieces_count = (uint32_t)g.pieces_count};
     enum status st = send_message(stream, &message);
     metrics_add(METRIC_WATCH_EVENTS, g.events);
     metrics_add(METRIC_PENDING_EVENTS, -(int64_t)g.events);

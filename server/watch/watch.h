@@ -13,6 +13,7 @@
 #include "base/list.h"
 #include "base/slice.h"
 #include "base/status.h"
+#include "server/rpc/rpc.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -68,8 +69,10 @@ struct watch_message {
     bool created, canceled, fragment;
     int64_t compact_revision;
     const char *cancel_reason; /* NULL: none */
-    const struct slice *parts; /* encoded events, as they stand in a WatchResponse, in pieces */
-    uint32_t parts_count;
+    /* Encoded events, as they stand in a WatchResponse. What is in front of them may be put into
+     * the piece before the first, which is there and empty; NULL: no events. */
+    struct rpc_piece *pieces;
+    uint32_t pieces_count;
 };
 
 /* What a stream's owner does. On the hub's thread; must not block. */

@@ -130,8 +130,8 @@ struct watch_hub {
     uint32_t change_index;
     bool change_is_delete;
     /* Of the message at hand. */
-    struct slice *parts;
-    size_t parts_capacity;
+    struct rpc_piece *pieces; /* the first is the sender's */
+    size_t pieces_capacity;
 };
 
 /* ---- publish.c: apply's side, and what becomes of it ---- */

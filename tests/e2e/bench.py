@@ -64,7 +64,7 @@ def main():
     code, text = run(args, "mvcc", "--dir", top, "--keys", "2000", "--puts", "5000", "--reads",
                      "1000")
     checks.check(code == 0 and "restart, with checkpoint" in text, "mvcc: " + text)
-    for command in ("kv", "disk", "wal", "backend", "mvcc", "compare"):
+    for command in ("kv", "disk", "wal", "backend", "mvcc", "watch", "compare"):
         code, text = run(args, command, "--help")
         checks.check(code == 0 and "usage: cleat-bench " + command in text, command + " --help")
         code, text = run(args, command, "--no-such-option")

@@ -409,8 +409,8 @@ static void see_events(struct world *w, struct client *client, const struct watc
     struct model_watcher *watcher = watcher_by_id(client, message->watch_id);
     int64_t revision = 0, first = 0;
     EXPECT(!watcher->compacted, "events after the end");
-    for (uint32_t i = 0; i < message->parts_count; i++) {
-        struct slice part = message->parts[i];
+    for (uint32_t i = 0; i < message->pieces_count; i++) {
+        struct slice part = message->pieces[i].bytes;
         while (part.len > 0) {
             struct wire_field field;
             EXPECT(wire_next(&part, &field) == ST_OK && field.number == 11, "not an event");
@@ -515,7 +515,7 @@ static enum status see(struct watch_stream *stream, const struct watch_message *
         see_created(w, client, message);
     else if (message->canceled)
         see_canceled(w, client, message);
-    else if (message->parts_count > 0)
+    else if (message->pieces_count > 0)
         see_events(w, client, message);
     else
         see_progress(w, client, message);
