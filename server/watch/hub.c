@@ -27,7 +27,7 @@ enum status watch_hub_new(const struct watch_hub_options *options, struct watch_
     rng_seed(&hub->rng, options->seed);
     rng_seed(&hub->groups.rng, rng_next(&hub->rng));
     hub->groups.seed = rng_next(&hub->rng);
-    history_init(hub);
+    watch_reads_init(hub);
     watch_publish_init(hub);
     *out = hub;
     return ST_OK;
@@ -39,7 +39,7 @@ void watch_hub_free(struct watch_hub *hub)
         return;
     watch_publish_deinit(hub);
     watch_step(hub, hub->now_ns); /* what was said last, and what was being read */
-    history_deinit(hub);
+    watch_reads_deinit(hub);
     ASSERT(list_is_empty(&hub->streams) && hub->watchers_count == 0);
     table_deinit(&hub->groups.keys);
     table_deinit(&hub->watchers);
@@ -116,11 +116,11 @@ uint64_t watch_step(struct watch_hub *hub, uint64_t now_ns)
     take_notes(hub);
     if (atomic_load(&hub->stopping))
         end_all(hub);
-    history_take(hub);
+    watch_reads_take(hub);
     watch_take_batches(hub);
     uint64_t due_ns = progress_tick(hub);
     progress_answer(hub);
     streams_flush(hub);
-    history_start(hub);
+    watch_reads_start(hub);
     return due_ns;
 }

@@ -179,11 +179,11 @@ uint64_t progress_tick(struct watch_hub *hub);
 /* Its first progress watcher came, or its last one went. */
 void progress_note(struct watch_hub *hub, struct watch_stream *stream);
 
-/* ---- history.c ---- */
-void history_init(struct watch_hub *hub);
-void history_deinit(struct watch_hub *hub);
-void history_take(struct watch_hub *hub);  /* what was read */
-void history_start(struct watch_hub *hub); /* reads for those who are behind */
+/* ---- reads.c ---- */
+void watch_reads_init(struct watch_hub *hub);
+void watch_reads_deinit(struct watch_hub *hub);
+void watch_reads_take(struct watch_hub *hub);  /* what was read */
+void watch_reads_start(struct watch_hub *hub); /* reads for those who are behind */
 
 static inline int64_t watch_current_revision(const struct watch_hub *hub)
 {

@@ -381,6 +381,7 @@ static struct cluster_event event_of(int64_t revision, bool tombstone, struct sl
     uint64_t value = strtoull(text, &end, 10);
     return (struct cluster_event){.hash = hash64_seeded(record, tombstone),
                                   .key_hash = hash64(kv.key),
+                                  .is_delete = tombstone,
                                   .value = tombstone || *end != ' ' ? 0 : value,
                                   .revision = revision};
 }

@@ -227,6 +227,8 @@ static void make_log(struct cluster_member *m, uint32_t founders)
         raft_payload_unref(entries[i].payload);
 }
 
+#define WATCH_SLOT (2U + LOOPS_SNAPSHOT_SLOTS)
+
 static const struct backend_ops *backend_of(const struct cluster *cluster)
 {
     return cluster->options.backend == NULL ? backend_mem() : cluster->options.backend;
@@ -281,7 +283,7 @@ static void open_store(struct cluster_member *m)
                                                                   .create = true},
                                               .lock = m->lock,
                                               .clock = &m->clock,
-                                              .readers_count = 2 + LOOPS_SNAPSHOT_SLOTS,
+                                              .readers_count = WATCH_SLOT + 1,
                                               .wake_writer = wake_writer,
                                               .wake_apply = wake_applier,
                                               .wake_context = m};
@@ -354,6 +356,52 @@ static void open_raft(struct cluster_member *m, const struct wal_recovered *reco
     loops_start_deinit(&start);
 }
 
+/* ---- watches ---- */
+
+static void wake_watch(void *context)
+{
+    member_wake(context, CLUSTER_WATCH);
+}
+
+static void run_watch_read(struct read_request *request, enum api_error error, uint32_t reader)
+{
+    (void)error;
+    watch_read_run(CONTAINER_OF(request, struct cluster_read, request)->read, reader);
+}
+
+static void give_watch_read(void *context, struct watch_read *read, uint32_t number)
+{
+    struct cluster_member *m = context;
+    m->watch_reads[number] =
+        (struct cluster_read){.request = {.ready = run_watch_read}, .read = read};
+    loops_read_local(m->loops, &m->watch_reads[number].request);
+}
+
+static bool watch_has_leader(void *context)
+{
+    const struct cluster_member *m = context;
+    struct loops_status status;
+    loops_get_status(m->loops, &status);
+    return status.leader != 0;
+}
+
+static void open_watch(struct cluster_member *m)
+{
+    const struct watch_hub_options options = {.mvcc = m->mvcc,
+                                              .reader_slot = WATCH_SLOT,
+                                              .seed = rng_next(&m->rng),
+                                              .progress_interval_ns = 2 * NS_PER_S,
+                                              .election_ns = ELECTION_TICKS * TICK_NS,
+                                              .message_bytes_max = 2U << 20,
+                                              .wake = wake_watch,
+                                              .read = give_watch_read,
+                                              .has_leader = watch_has_leader,
+                                              .context = m};
+    assert_int_equal(watch_hub_new(&options, &m->watch), ST_OK);
+}
+
+/* ---- starting ---- */
+
 bool cluster_try_start(struct cluster *cluster, uint32_t member)
 {
     struct cluster_member *m = &cluster->members[member];
@@ -393,6 +441,7 @@ bool cluster_try_start(struct cluster *cluster, uint32_t member)
                                           .quarantined = member_quarantined,
                                           .context = m};
     assert_int_equal(loops_new(&options, &m->loops), ST_OK);
+    open_watch(m);
     wal_set_owner_wake(m->wal, wake_consensus, m);
     wal_set_preparer_wake(m->wal, wake_preparer, m);
     fake_disk_set_auto(m->disk, false);
@@ -447,7 +496,10 @@ void cluster_join(struct cluster *cluster, uint32_t member)
 static void stop_member(struct cluster_member *m)
 {
     m->running = false;
-    loops_free(m->loops);
+    watch_hub_stop(m->watch);
+    watch_step(m->watch, cluster_local_ns(m));
+    loops_free(m->loops); /* a read that waits is done now */
+    watch_hub_free(m->watch);
     raft_free(m->raft);
     wal_close(m->wal);
     close_store(m);
@@ -728,7 +780,9 @@ static void happen(struct cluster *cluster, const struct event *event)
         m->woken[ACTOR_CONSENSUS] = true;
     } else {
         m->woken[event->actor] = false;
-        m->due_ns[event->actor] = loops_step(m->loops, event->actor, cluster_local_ns(m));
+        m->due_ns[event->actor] = event->actor == CLUSTER_WATCH
+                                      ? watch_step(m->watch, cluster_local_ns(m))
+                                      : loops_step(m->loops, event->actor, cluster_local_ns(m));
         cluster_check_step(m);
         if (event->actor == ACTOR_WRITER)
             cluster_check_store(m);

@@ -9,6 +9,7 @@
 #define TESTS_SIM_CLUSTER_H
 #include "base/clock.h"
 #include "server/loops/loops.h"
+#include "server/watch/watch.h"
 #include "tests/fakes/fake_disk.h"
 #include "tests/sim/network.h"
 
@@ -16,7 +17,8 @@
 #include <stdint.h>
 
 #define CLUSTER_MEMBERS_MAX NETWORK_MEMBERS_MAX
-#define CLUSTER_ACTORS (ACTOR_READER_FIRST + 1U) /* with one reader */
+#define CLUSTER_WATCH (ACTOR_READER_FIRST + 1U) /* the watch hub, behind one reader */
+#define CLUSTER_ACTORS (CLUSTER_WATCH + 1U)
 
 struct cluster_options {
     uint64_t seed;
@@ -83,6 +85,11 @@ struct cluster_member {
     struct wal *wal;
     struct raft *raft;
     struct loops *loops;
+    struct watch_hub *watch;
+    struct cluster_read {
+        struct read_request request;
+        struct watch_read *read;
+    } watch_reads[WATCH_READS_MAX];
     struct rng rng;
     struct store_options store_options;
     struct mvcc_options mvcc_options;
@@ -124,6 +131,7 @@ struct cluster_entry {
 struct cluster_event {
     uint64_t hash; /* of the record */
     uint64_t key_hash;
+    bool is_delete;
     uint64_t value; /* the number in front of a space; 0: deleted, or none */
     int64_t revision;
 };

@@ -9,6 +9,7 @@
  * CLEAT_TEST_FULL is set. Exit code 1: a seed failed. */
 #include "tests/sim/actors.h"
 #include "tests/sim/faults.h"
+#include "tests/sim/watchers.h"
 
 #include <dirent.h>
 #include <getopt.h>
@@ -38,6 +39,7 @@ struct settings {
 struct outcome {
     uint64_t hash, steps_count, virtual_ns;
     struct actors_stat clients;
+    struct watchers_stat watches;
     uint64_t faults[FAULTS_COUNT];
     uint64_t elections, installs, lives;
 };
@@ -58,14 +60,17 @@ static uint32_t members_of(const struct settings *settings, uint64_t seed)
                                         : by_seed[seed % (sizeof(by_seed) / sizeof(by_seed[0]))];
 }
 
-static void disturb_for(struct cluster *cluster, struct actors *actors, struct faults *faults,
-                        uint64_t for_ns)
+static void disturb_for(struct cluster *cluster, struct actors *actors, struct watchers *watchers,
+                        struct faults *faults, uint64_t for_ns)
 {
     uint64_t until_ns = cluster->now_ns + for_ns;
     while (cluster->now_ns < until_ns) {
         faults_step(faults);
         actors_step(actors);
+        watchers_step(watchers);
         uint64_t next_ns = actors_next_ns(actors);
+        uint64_t watcher_ns = watchers_next_ns(watchers);
+        next_ns = next_ns < watcher_ns ? next_ns : watcher_ns;
         uint64_t fault_ns = faults_next_ns(faults);
         next_ns = next_ns < fault_ns ? next_ns : fault_ns;
         cluster_step(cluster, next_ns < until_ns ? next_ns : until_ns);
@@ -73,11 +78,13 @@ static void disturb_for(struct cluster *cluster, struct actors *actors, struct f
 }
 
 static void fill_outcome(const struct cluster *cluster, const struct actors *actors,
-                         const struct faults *faults, struct outcome *out)
+                         const struct watchers *watchers, const struct faults *faults,
+                         struct outcome *out)
 {
     *out = (struct outcome){
         .hash = cluster->hash, .steps_count = cluster->steps_count, .virtual_ns = cluster->now_ns};
     actors_get_stat(actors, &out->clients);
+    watchers_get_stat(watchers, &out->watches);
     memcpy(out->faults, faults_counts(faults), sizeof(out->faults));
     for (raft_term term = 0; term < cluster->history.terms_count; term++)
         out->elections += cluster->history.leader_of_term[term] != 0;
@@ -110,16 +117,20 @@ static void run_seed(const struct settings *settings, uint64_t seed, const char 
     };
     struct cluster *cluster = cluster_new(&options);
     struct actors *actors = actors_new(cluster, &clients);
+    struct watchers *watchers =
+        watchers_new(cluster, 1 + (uint32_t)rng_below(&rng, WATCHERS_MAX), clients.keys_count);
     struct faults *faults = faults_new(cluster);
-    disturb_for(cluster, actors, faults, CHAOS_NS_MIN + rng_below(&rng, CHAOS_NS_SPREAD));
+    disturb_for(cluster, actors, watchers, faults, CHAOS_NS_MIN + rng_below(&rng, CHAOS_NS_SPREAD));
     faults_finish(faults);
     actors_finish(actors);
     cluster_settle(cluster);
     actors_judge(actors);
-    fill_outcome(cluster, actors, faults, out);
+    watchers_judge(watchers);
+    fill_outcome(cluster, actors, watchers, faults, out);
     faults_free(faults);
     cluster_free(cluster);
     actors_free(actors);
+    watchers_free(watchers);
 }
 
 /* ---- a process for each ---- */
@@ -285,6 +296,10 @@ static void print_totals(const struct totals *totals, const struct settings *set
            " refused, %" PRIu64 " open\n",
            sum->clients.writes_count, sum->clients.reads_count, sum->clients.local_reads_count,
            sum->clients.refused_count, sum->clients.open_count);
+    printf("watchers: %" PRIu64 " events, %" PRIu64 " streams, %" PRIu64
+           " notes of progress, %" PRIu64 " compacted\n",
+           sum->watches.events_count, sum->watches.streams_count, sum->watches.progress_count,
+           sum->watches.compacted_count);
     printf("members: %" PRIu64 " terms led, %" PRIu64 " starts, %" PRIu64 " snapshots installed\n",
            sum->elections, sum->lives, sum->installs);
     printf("faults:");

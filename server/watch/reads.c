@@ -16,7 +16,7 @@ static void wake_hub(void *context)
         hub->options.wake(hub->options.context);
 }
 
-void history_init(struct watch_hub *hub)
+void watch_reads_init(struct watch_hub *hub)
 {
     inbox_init(&hub->reads, wake_hub, hub);
     list_init(&hub->behind);
@@ -133,9 +133,9 @@ static void read_reset(struct watch_read *read)
     buf_init(&read->records, SIZE_MAX);
 }
 
-void history_deinit(struct watch_hub *hub)
+void watch_reads_deinit(struct watch_hub *hub)
 {
-    history_take(hub);
+    watch_reads_take(hub);
     for (uint32_t i = 0; i < WATCH_READS_MAX; i++)
         ASSERT(!hub->read_slots[i].busy);
 }
@@ -195,7 +195,7 @@ static void take(struct watch_hub *hub, struct watch_read *read)
     read_reset(read);
 }
 
-void history_take(struct watch_hub *hub)
+void watch_reads_take(struct watch_hub *hub)
 {
     for (struct inbox_node *node = inbox_take(&hub->reads), *next; node != NULL; node = next) {
         next = node->next;
@@ -248,7 +248,7 @@ static void fill(struct watch_hub *hub, struct watch_read *read)
     }
 }
 
-void history_start(struct watch_hub *hub)
+void watch_reads_start(struct watch_hub *hub)
 {
     for (uint32_t i = 0; i < WATCH_READS_MAX && !list_is_empty(&hub->behind); i++) {
         struct watch_read *read = &hub->read_slots[i];

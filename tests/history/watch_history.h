@@ -1,0 +1,58 @@
+/* tests/history/watch_history.h - what one watcher saw, over all the streams it had, and whether
+ * that is what happened, where all that happened is known (the simulator; history_watch.h goes by
+ * the answers of clients). Judged are etcd's promises: events come in order (ordered), none twice
+ * (unique), none is left out (reliable), those of one revision come together (atomic), a watch goes
+ * on where the one before ended (resumable), a notification of progress means that everything up to
+ * it was there (bookmarkable), and the value before a change is the one before it. Not thread-safe.
+ */
+#ifndef TESTS_HISTORY_WATCH_HISTORY_H
+#define TESTS_HISTORY_WATCH_HISTORY_H
+#include "base/status.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* A change of a key: numbers stand for keys and values, 0 for a deleted one. */
+struct watch_change_seen {
+    int64_t revision;
+    uint64_t key, value;
+    bool has_previous; /* a watcher got the value before */
+    uint64_t previous;
+};
+
+enum watch_sight_kind {
+    WATCH_SIGHT_OPEN, /* it asks for everything from revision on */
+    WATCH_SIGHT_EVENT,
+    WATCH_SIGHT_END,       /* of a response with events */
+    WATCH_SIGHT_PROGRESS,  /* to revision */
+    WATCH_SIGHT_COMPACTED, /* nothing below revision is left */
+};
+struct watch_sight {
+    enum watch_sight_kind kind;
+    struct watch_change_seen change; /* of an event; else its revision alone */
+};
+
+struct watch_history {
+    struct watch_sight *sights; /* owned */
+    size_t count, capacity;
+    uint64_t key; /* the only one that is watched; 0: all */
+    bool wants_previous;
+};
+
+void watch_history_init(struct watch_history *history, uint64_t key, bool wants_previous);
+void watch_history_deinit(struct watch_history *history);
+/* Errors: ST_NO_MEMORY. */
+CHECKED enum status watch_history_add(struct watch_history *history, enum watch_sight_kind kind,
+                                      const struct watch_change_seen *change);
+
+/* All changes that there were, in order. */
+struct watch_truth {
+    const struct watch_change_seen *changes;
+    size_t count;
+    int64_t compact_revision; /* the highest there was */
+};
+/* False: why says what is wrong. complete: everything must have come by now. */
+bool watch_history_is_true(const struct watch_history *history, const struct watch_truth *truth,
+                           bool complete, char *why, size_t why_bytes);
+#endif
