@@ -153,7 +153,7 @@ struct mvcc_changes {
     size_t count;
 };
 typedef void (*mvcc_changes_fn)(void *context, const struct mvcc_changes *changes);
-/* There is one at most; NULL takes it away. */
+/* There is one at most; NULL takes it away, at any time but from the sink. */
 void mvcc_set_changes_sink(struct mvcc *mvcc, mvcc_changes_fn fn, void *context);
 
 /* Compaction. Apply: checks and sets the compact revision (stored as scheduledCompactRev with this

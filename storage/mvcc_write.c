@@ -255,7 +255,7 @@ void mvcc_add_event_sink(struct mvcc *mvcc, mvcc_event_fn fn, void *context)
 
 void mvcc_set_changes_sink(struct mvcc *mvcc, mvcc_changes_fn fn, void *context)
 {
-    ASSERT(!mvcc->writing && (fn == NULL || mvcc->changes_fn == NULL));
+    ASSERT(fn == NULL || (!mvcc->writing && mvcc->changes_fn == NULL));
     mvcc->changes_fn = fn;
     mvcc->changes_context = context;
 }

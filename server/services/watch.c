@@ -33,7 +33,6 @@ static struct watch_call *call_of(struct watch_stream *stream)
 
 /* ---- what the hub says ---- */
 
-
 static uint8_t *put_number(uint8_t *at, uint32_t field, uint64_t value)
 {
     if (value == 0)

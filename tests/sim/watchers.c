@@ -29,6 +29,7 @@ struct viewer {
     bool connected;  /* the stream has not ended */
     bool is_created; /* and the watcher is there */
     bool leaving;    /* the stream is being closed */
+    uint32_t member;
     bool in_flight;
     uint64_t due_ns; /* for the next thing it does */
     struct watch_stream stream;
@@ -175,6 +176,7 @@ static const struct watch_sink sink = {
 static void connect_to(struct viewer *viewer, struct cluster_member *m)
 {
     viewer->connected = true;
+    viewer->member = m->number;
     viewer->in_flight = viewer->is_created = viewer->leaving = false;
     viewer->due_ns = UINT64_MAX;
     viewer->watchers->stat.streams_count++;
@@ -194,7 +196,8 @@ static void try_connect(struct viewer *viewer)
 {
     struct cluster *cluster = viewer->watchers->cluster;
     struct cluster_member *m = &cluster->members[draw(viewer, CLUSTER_MEMBERS_MAX)];
-    if (viewer->refs == 0 && m->running)
+    bool is_well = !viewer->watchers->is_finishing || cluster_takes_part(cluster, m->number);
+    if (viewer->refs == 0 && m->running && is_well)
         connect_to(viewer, m);
     else
         viewer->due_ns = cluster->now_ns + 1 + draw(viewer, RETRY_NS / 10);
@@ -309,8 +312,14 @@ void watchers_judge(struct watchers *w)
     struct cluster *cluster = w->cluster;
     uint64_t until_ns = cluster->now_ns + CATCH_UP_NS;
     w->is_finishing = true;
-    for (uint32_t i = 0; i < w->count; i++)
-        w->viewers[i].slow_ns_max = 0;
+    for (uint32_t i = 0; i < w->count; i++) {
+        struct viewer *viewer = &w->viewers[i];
+        viewer->slow_ns_max = 0;
+        if (viewer->connected && !viewer->leaving && !cluster_takes_part(cluster, viewer->member)) {
+            viewer->leaving = true;
+            watch_stream_close(&viewer->stream);
+        }
+    }
     while (cluster->now_ns < until_ns) {
         watchers_step(w);
         uint64_t next_ns = watchers_next_ns(w);
