@@ -317,6 +317,7 @@ void watchers_judge(struct watchers *w)
         viewer->slow_ns_max = 0;
         if (viewer->connected && !viewer->leaving && !cluster_takes_part(cluster, viewer->member)) {
             viewer->leaving = true;
+            viewer->due_ns = UINT64_MAX;
             watch_stream_close(&viewer->stream);
         }
     }
