@@ -91,6 +91,7 @@ struct consensus {
 
     struct list_node appending; /* struct work, in the log's order */
     uint64_t ticket_last;
+    uint64_t expire_any_ns; /* when all that wait are looked at next */
     uint64_t next_tick_ns;
     uint64_t commit_seen, batches_seen;
     bool campaign_wanted;

@@ -189,8 +189,34 @@ static void expire_forwarded(struct consensus *c, uint64_t now_ns)
         fail_forwarded(c, request_of(requests->next), API_LEADER_CHANGED);
 }
 
-/* One limit for all, so each list is ordered by deadline. Without a leader nothing was proposed and
- * etcd answers with the deadline's own text; what is in the log may still happen. */
+/* Where some calls go before others that came earlier, the lists are not quite in the order of
+ * deadlines: now and then all are looked at. */
+static void expire_any(struct consensus *c, uint64_t now_ns)
+{
+    if (now_ns < c->expire_any_ns)
+        return;
+    c->expire_any_ns = now_ns + c->loops->options.tick_ns;
+    for (struct list_node *node = c->proposed.next, *next; node != &c->proposed; node = next) {
+        next = node->next;
+        struct request *request = request_of(node);
+        if (request->deadline_ns > now_ns)
+            continue;
+        list_remove(node);
+        requests_fail(c, request, requests_timeout_error(c, request));
+    }
+    struct list_node *forwarded = &c->forwarded.requests;
+    for (struct list_node *node = forwarded->next, *next; node != forwarded; node = next) {
+        next = node->next;
+        struct request *request = request_of(node);
+        if (loops_gives_up(c->loops, request, now_ns))
+            fail_forwarded(c, request, requests_timeout_error(c, request));
+        else if (request->until_ns <= now_ns)
+            fail_forwarded(c, request, API_LEADER_CHANGED);
+    }
+}
+
+/* One limit for all, so each list is about ordered by deadline. Without a leader nothing was
+ * proposed and etcd answers with the deadline's own text; what is in the log may still happen. */
 void requests_expire(struct consensus *c, uint64_t now_ns)
 {
     expire_queue(c, &c->urgent, now_ns);
@@ -201,6 +227,7 @@ void requests_expire(struct consensus *c, uint64_t now_ns)
         requests_fail(c, request, requests_timeout_error(c, request));
     }
     expire_forwarded(c, now_ns);
+    expire_any(c, now_ns);
     while (is_due(&c->transfers, now_ns))
         end_transfer(CONTAINER_OF(c->transfers.next, struct transfer_request, request.waiting),
                      API_TIMEOUT_LEADER_TRANSFER);
