@@ -6,6 +6,8 @@
 
 #include <stdlib.h>
 
+#define LARGE_ANSWER_BYTES (64U << 10)
+
 static struct gateway_call *holder_of(struct rpc_call *call)
 {
     _Static_assert(offsetof(struct gateway_call, call) == 0, "the call is cast to its holder");
@@ -45,7 +47,8 @@ void gateway_encode_answer(struct gateway_call *call)
     rpc_stats_sent(&call->route->stats, call->answer.len);
     /* Most of a large answer is base64: room for it at once, if there is memory. */
     uint8_t *room;
-    (void)!buf_extend(&call->json, call->answer.len / 3 * 4, &room);
+    if (call->answer.len >= LARGE_ANSWER_BYTES)
+        (void)!buf_extend(&call->json, call->answer.len / 3 * 4, &room);
     buf_reset(&call->json);
     enum status st = gateway_encode(call->answer, call->route->route.messages->output, &call->json);
     if (st == ST_OK)
