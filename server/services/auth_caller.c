@@ -6,6 +6,7 @@
 #include "server/services/auth_simple.h"
 #include "server/services/services_private.h"
 #include "server/state/auth.h"
+#include "server/state/lessor.h"
 #include "server/state/machine.h"
 
 #include <sys/random.h>
@@ -156,12 +157,31 @@ enum api_error auth_may_watch(struct rpc_call *call, struct slice key, struct sl
     return auth_may_read(call, key, range_end);
 }
 
+static enum status each_attached(void *context, int64_t lease,
+                                 enum status (*each)(void *context, struct slice key),
+                                 void *each_context)
+{
+    struct rpc_call *call = context;
+    const struct services *services = call->service;
+    struct slice *keys = NULL;
+    uint64_t count = 0;
+    struct lessor *lessor = machine_lock_lessor(services->options.machine);
+    enum status st = lessor_keys(lessor, lease, call->arena, &keys, &count);
+    machine_unlock_lessor(services->options.machine);
+    if (st == ST_NOT_FOUND) /* so says apply */
+        return ST_OK;
+    for (uint64_t i = 0; st == ST_OK && i < count; i++)
+        st = each(each_context, keys[i]);
+    return st;
+}
+
 enum api_error auth_may_txn(struct rpc_call *call, const struct kv_txn *txn)
 {
     struct question question;
+    const struct auth_leases leases = {.context = call, .each_key = each_attached};
     enum api_error error = begin(call, &question);
     if (error == API_OK && question.view != NULL)
-        error = auth_check_txn(question.view, &question.caller, txn, /* leases= */ NULL);
+        error = auth_check_txn(question.view, &question.caller, txn, &leases);
     return end(&question, error);
 }
 

@@ -242,6 +242,21 @@ static void test_a_txn_hides_nothing(void **state)
         assert_error(call(f, TXN, encode_txn(arena, bad[i])), API_PERMISSION_DENIED);
     assert_int_equal(f->loops.proposals, proposals);
     assert_error(call(f, TXN, encode_txn(arena, &within)), API_OK);
+    as(f, log_in(f, "root", "rpw"));
+    assert_error(call(f, "/etcdserverpb.Lease/LeaseGrant", SLICE("\x08\x3c\x10\x07")), API_OK);
+    struct kv_op with_lease = op_put(arena, "a", "v");
+    with_lease.put->lease = 7;
+    struct kv_txn attaches = {.success = OPS(arena, with_lease)};
+    assert_error(call(f, TXN, encode_txn(arena, &attaches)), API_OK);
+    with_lease = op_put(arena, "k2", "v");
+    with_lease.put->lease = 7;
+    struct kv_txn joins = {.success = OPS(arena, with_lease)};
+    as(f, log_in(f, "alice", "apw"));
+    assert_error(call(f, TXN, encode_txn(arena, &joins)), API_PERMISSION_DENIED);
+    with_lease.put->prev_kv = true;
+    with_lease.put->lease = 0;
+    joins.success = OPS(arena, with_lease);
+    assert_error(call(f, TXN, encode_txn(arena, &joins)), API_OK);
     struct kv_txn reads = {.success = OPS(arena, op_get(arena, "a"))};
     assert_error(call(f, TXN, encode_txn(arena, &reads)), API_PERMISSION_DENIED);
 }
