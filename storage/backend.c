@@ -133,6 +133,15 @@ enum status header_check(struct slice payload, uint64_t life_id)
     return get_le64(payload.data + 12) == life_id ? ST_OK : ST_INVALID;
 }
 
+enum status header_recognise(struct slice payload, const struct backend_options *options)
+{
+    enum status st = header_check(payload, options->life_id);
+    if (options->life_id_out == NULL || (st != ST_OK && st != ST_INVALID))
+        return st;
+    *options->life_id_out = get_le64(payload.data + 12);
+    return ST_OK;
+}
+
 bool op_is_legal(const struct backend_op *op)
 {
     ASSERT(op->bucket < BUCKETS_COUNT);

@@ -85,7 +85,9 @@ struct backend_options {
                        other process may have the store open for writing */
     bool shared;    /* with read_only: a member may be running on it. The library's lock file beside
                        the store is used as by any reader, and is all that changes */
-    struct disk *disk; /* backend_dbfile() alone: reads the file; borrowed until it closes */
+    uint64_t *life_id_out; /* with read_only: NULL, or a store of any life is opened and this gets
+                              its life id, whatever life_id says */
+    struct disk *disk;     /* backend_dbfile() alone: reads the file; borrowed until it closes */
     const struct backend_watch *watch; /* of open, where that looks at everything, and of check;
                                           NULL: nobody. Borrowed until it closes */
     struct buf

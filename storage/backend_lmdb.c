@@ -748,7 +748,7 @@ static enum status recognise(struct lmdb_backend *lmdb, const struct backend_opt
     struct slice header;
     st = get_sealed(txn, lmdb->dbis[PRIVATE_DBI], HEADER_KEY, &header);
     if (st == ST_OK)
-        st = header_check(header, options->life_id);
+        st = header_recognise(header, options);
     mdb_txn_abort(txn);
     return header_verdict(options, st);
 }

@@ -54,6 +54,8 @@ CHECKED enum status mark_decode(struct slice payload, struct store_mark *out); /
 void header_encode(uint64_t life_id, uint8_t out[HEADER_BYTES]);
 /* Errors: ST_CORRUPT (not ours), ST_UNSUPPORTED (a later version), ST_INVALID (another life). */
 CHECKED enum status header_check(struct slice payload, uint64_t life_id);
+/* The same by the options, which may take any life. */
+CHECKED enum status header_recognise(struct slice payload, const struct backend_options *options);
 
 /* ---- keys, files, words ---- */
 bool op_is_legal(const struct backend_op *op);

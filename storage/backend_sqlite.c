@@ -518,7 +518,7 @@ static enum status recognise(struct sqlite_backend *sqlite, const struct backend
     struct slice header;
     enum status st = sqlite_get_small(sqlite->writer, PRIVATE_TABLE, HEADER_KEY, &header);
     if (st == ST_OK)
-        st = header_check(header, options->life_id);
+        st = header_recognise(header, options);
     if (st == ST_IO && (sqlite3_errcode(sqlite->writer->db) & 0xff) == SQLITE_ERROR)
         st = ST_CORRUPT; /* no such table */
     sqlite3_reset(sqlite->writer->table[GET][PRIVATE_TABLE]);

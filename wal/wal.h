@@ -60,6 +60,10 @@ CHECKED enum status wal_open(const struct wal_options *options, struct wal **out
                              struct wal_recovered *recovered, struct wal_report *report);
 void wal_close(struct wal *wal); /* after wal_finish() when stopping cleanly; NULL is fine */
 
+/* For tools that do not know whose log is in dir: the life id of the newest segment whose head is
+ * sound. Errors: ST_NOT_FOUND (there is none), ST_NO_MEMORY, ST_IO. */
+CHECKED enum status wal_find_life(struct disk *disk, const char *dir, uint64_t *life_id_out);
+
 /* Reads entries [first, last] back, payloads included (each with one reference for the caller):
  * restart, and later slow followers. Stops early at bytes_max but gives at least one. Blocking; for
  * start-up and a reader thread. Errors: ST_COMPACTED (released), ST_NOT_FOUND (beyond the end),

@@ -175,7 +175,7 @@ static enum status read_format(struct datadir *d, char *why, size_t why_bytes)
                        "'%s' is damaged or of another program: it does not match its checksum",
                        path);
     if (d->format.version != FORMAT_VERSION)
-        return explain(ST_INVALID, why, why_bytes,
+        return explain(ST_UNSUPPORTED, why, why_bytes,
                        "'%s' has format %" PRIu32 ", this cleat knows format %u only", path,
                        d->format.version, FORMAT_VERSION);
     return ST_OK;

@@ -37,7 +37,7 @@ struct datadir {
 /* Makes the directory if needed (mode 0700), locks it, recognises what is in it. why (at least 512
  * bytes) gets a sentence for the operator on an error, or a warning ("" if none). Errors: ST_BUSY
  * (another process has it), ST_INVALID (somebody else's directory, etcd's, or a damaged FORMAT),
- * ST_IO. */
+ * ST_UNSUPPORTED (a later version's), ST_IO. */
 CHECKED enum status datadir_open(const char *path, const char *wal_dir, struct datadir *out,
                                  char *why, size_t why_bytes);
 void datadir_close(struct datadir *datadir);
@@ -54,7 +54,8 @@ enum datadir_kind {
  * *in_use_out tells whether another process holds the directory. format is read for DATADIR_CLEAT
  * alone. Errors, each with a sentence in why (at least 512 bytes): ST_NOT_FOUND (nothing is at
  * path), ST_INVALID (no directory, or FORMAT is lost or damaged: *kind_out is then DATADIR_CLEAT
- * and the paths are set), ST_IO. */
+ * and the paths are set), ST_UNSUPPORTED (FORMAT is of a later version), ST_IO (likewise, where it
+ * is FORMAT that cannot be read). */
 CHECKED enum status datadir_look(const char *path, const char *wal_dir, struct datadir *out,
                                  enum datadir_kind *kind_out, bool *in_use_out, char *why,
                                  size_t why_bytes);

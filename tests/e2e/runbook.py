@@ -284,6 +284,20 @@ def damaged_store(book):
     book.checks.equal(book.keys(host), kept, "all that the snapshot has")
 
 
+def damaged_format(book):
+    host = book.cluster(["m1"])[0]
+    kept = book.put_keys(host, 20)
+    host.stop()
+    flip_a_bit(os.path.join(host.data_dir, "member", "FORMAT"), 40)
+    host.launch()
+    lib.wait_until(lambda: not host.is_alive(), 20, "the member refuses its FORMAT")
+    output = book.type_block(expect=1)
+    book.checks.check("does not match its checksum" in output, f"check says so:\n{output}")
+    book.type_block()
+    host.wait_healthy()
+    book.checks.equal(book.keys(host), kept, "every key with its revision")
+
+
 def full_disk(book):
     host = book.cluster(["m1"])[0]
     kept = book.put_keys(host, 20)
@@ -329,6 +343,7 @@ SCENARIOS = {
     "Only files are left": only_files,
     "The log is damaged": damaged_log,
     "The store is damaged": damaged_store,
+    "FORMAT is damaged": damaged_format,
     "The disk is full": full_disk,
     "A wrong member add": wrong_member_add,
     "From etcd to Cleat": from_etcd,

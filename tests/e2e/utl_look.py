@@ -221,6 +221,117 @@ def mixed(checks, tools, top):
                  f"mixed: {checked.stdout}{checked.stderr}")
 
 
+def lost_format(checks, tools, top):
+    """A FORMAT that is damaged, missing or another member's: log and store are looked at all the same, by what they say of
+    themselves, and a new cluster can be made of them."""
+    made, keys = {}, {}
+    for backend in ("lmdb", "sqlite"):
+        server = lib.Server(tools.args.cleat, f"{top}/format-{backend}", flags=[f"--backend={backend}"]).start()
+        for number in range(12):
+            tools.etcdctl(server, "put", f"k{number % 5}", f"{backend} {number}")
+            if (backend, number) == ("lmdb", 8):
+                server.stop()  # so that its store has something
+                server.start()
+        server.kill()
+        made[backend], keys[backend] = server.data_dir, tools.utl("-w", "json", "inspect", "keys", server.data_dir).stdout
+    formats = {}
+    for backend, path in made.items():
+        with open(f"{path}/member/FORMAT", "rb") as file:
+            formats[backend] = file.read()
+    life = {backend: re.search(rb"life-id (\w+)", text).group(1).decode() for backend, text in formats.items()}
+    for backend, other in (("lmdb", "sqlite"), ("sqlite", "lmdb")):
+        good, others = formats[backend], formats[other]
+        last = json.loads(tools.utl("-w", "json", "inspect", "log", made[backend]).stdout)[-1]["index"]
+        for what, text, word in (("damaged", good.replace(b"life-id ", b"life-id 1", 1), "does not match its checksum"),
+                                 ("missing", None, "has no FORMAT file"),
+                                 ("another's", others, f"is of another member: its life id is {life[other]}")):
+            where, copy = f"FORMAT of {backend}, {what}", f"{top}/lost-{backend}-{what.replace(' ', '-')}"
+            shutil.copytree(made[backend], copy)
+            os.remove(f"{copy}/member/FORMAT")
+            if text is not None:
+                with open(f"{copy}/member/FORMAT", "wb") as file:
+                    file.write(text)
+            before = state_of(copy)
+            done, rows = checked_rows(tools, copy)
+            checks.equal((done.returncode, rows["FORMAT"]["verdict"]), (1, "damaged"), f"{where}: {done.stdout}{done.stderr}")
+            remark = rows["FORMAT"]["remark"]
+            checks.check(word in remark and f"backend {backend}, store '0000000000000000.{backend}'" in remark and
+                         f"life id {life[backend]}" in remark.split("By log and store")[-1], f"{where}: {remark}")
+            checks.equal({row["verdict"] for row in rows.values() if row["check"] != "FORMAT"}, {"ok"}, f"{where}: {rows}")
+            checks.check(f" to {last}" in rows["log"]["remark"] and f"up to entry {last}, with: cleatutl recover {copy} "
+                         in done.stderr and "remove this member" in done.stderr, f"{where}: {rows['log']}, {done.stderr}")
+            checks.equal("the store against the log" in rows, backend == "lmdb", f"{where}: {list(rows)}")
+            shown = tools.utl("-w", "json", "inspect", "keys", copy)
+            checks.equal(shown.stdout, keys[backend], f"{where}: keys")
+            checks.check("FORMAT is not taken" in shown.stderr, f"{where}: {shown.stderr}")
+            done = tools.utl("recover", copy, "--data-dir", f"{copy}-new", "--bump-revision", "0", "--yes", ok=False)
+            checks.check(done.returncode == 0 and "DAMAGED, what log and store say" in done.stdout and word in done.stdout,
+                         f"{where}: recover: {done.stdout}{done.stderr}")
+            checks.equal(tools.utl("-w", "json", "inspect", "keys", f"{copy}-new").stdout, keys[backend],
+                         f"{where}: keys of the new one")
+            checks.equal(state_of(copy), before, f"{where}: changed")
+    more_is_lost(checks, tools, made["lmdb"], made["sqlite"], f"{top}/more", life["sqlite"])
+
+
+def checked_rows(tools, data_dir, *flags):
+    done = tools.utl("-w", "json", "check", "--data-dir", data_dir, *flags, ok=False)
+    return done, {row["check"]: row for row in json.loads(done.stdout or "[]")}
+
+
+def more_is_lost(checks, tools, data_dir, other, top, others_life):
+    """FORMAT, and something else."""
+    def copy(name):
+        shutil.copytree(data_dir, f"{top}-{name}")
+        os.remove(f"{top}-{name}/member/FORMAT")
+        return f"{top}-{name}/member"
+
+    member = copy("log")
+    with open(f"{member}/wal/0000000000000002.wal", "r+b") as file:
+        file.seek(8 * 4096 + 100)  # in a batch with others behind it
+        file.write(b"damage")
+    done, rows = checked_rows(tools, f"{top}-log")
+    good = re.search(r"the last good entry is (\d+)", rows["log"]["remark"])
+    checks.check(done.returncode == 1 and rows["log"]["verdict"] == "damaged" and good and
+                 "cleatutl recover" in done.stderr, f"and log: {rows['log']}, {done.stderr}")
+    stands = re.search(r"stands at entry (\d+)", rows["store"]["remark"])
+    reaches = max(int(good.group(1)), int(stands.group(1)))
+    checks.check(f"up to entry {reaches}, with: " in done.stderr, f"and log: {rows['store']}, {done.stderr}")
+    done = tools.utl("recover", f"{top}-log", "--data-dir", f"{top}-log-new", "--yes", ok=False)
+    checks.check(done.returncode == 0 and f"entry {reaches} of term" in done.stdout and done.stdout.count("DAMAGED") == 2,
+                 f"and log: recover: {done.stdout}{done.stderr}")
+
+    member = copy("store")
+    for name in os.listdir(f"{member}/store"):
+        os.remove(f"{member}/store/{name}")
+    done, rows = checked_rows(tools, f"{top}-store")
+    checks.check(done.returncode == 1 and "there is no store" in rows["store"]["remark"] and rows["log"]["verdict"] == "ok" and
+                 "cleatutl snapshot restore" in done.stderr, f"and store: {rows}, {done.stderr}")
+
+    member = copy("two")
+    shutil.rmtree(f"{member}/wal")
+    shutil.copytree(f"{other}/member/wal", f"{member}/wal")
+    done, rows = checked_rows(tools, f"{top}-two")
+    checks.check(done.returncode == 1 and f"different members: the log's life id is {others_life}" in
+                 rows["log and store"]["remark"] and rows["store"]["verdict"] == rows["log"]["verdict"] == "ok",
+                 f"and the log is another's: {rows}, {done.stderr}")
+    done = tools.utl("recover", f"{top}-two", ok=False)
+    checks.check(done.returncode == 1 and "belongs to another log" in done.stdout, f"recover of two: {done.stdout}{done.stderr}")
+
+    member = copy("apart")
+    os.rename(f"{member}/wal", f"{top}-apart-wal")
+    done, rows = checked_rows(tools, f"{top}-apart", "--wal-dir", f"{top}-apart-wal")
+    checks.check(rows["log"]["verdict"] == "ok" and f"recover {top}-apart={top}-apart-wal " in done.stderr,
+                 f"with its log apart: {rows}, {done.stderr}")
+
+    member = copy("stores")
+    for name in ("0000000000000002-1.lmdb", "0000000000000003-1.sqlite", "index.ckpt.part"):
+        with open(f"{member}/store/{name}", "wb") as file:
+            file.write(b"cut short")
+    done, rows = checked_rows(tools, f"{top}-stores")
+    checks.check("furthest of several" in rows["FORMAT"]["remark"] and
+                 {row["verdict"] for row in rows.values() if row["check"] != "FORMAT"} == {"ok"}, f"several stores: {rows}")
+
+
 def random_requests(checks, tools, top):
     """Requests of every kind, many of which change nothing: their log and their store go together. What the log has more
     than the store is listed the same by an index of the keys that it touches as by an index of all."""
@@ -428,6 +539,7 @@ def main():
     snapshot = etcds(checks, tools, look, top)
     cleats(checks, tools, look, top)
     beside(checks, tools, top)
+    lost_format(checks, tools, top)
     random_requests(checks, tools, top)
     members(checks, tools, look, top)
     kubernetes(checks, tools, top)

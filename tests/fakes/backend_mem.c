@@ -242,7 +242,8 @@ static enum status mem_open(const struct backend_options *options, struct backen
     enum status st = count_call(file);
     if (st == ST_OK && !file->exists && !options->create)
         st = ST_NOT_FOUND;
-    if (st == ST_OK && file->exists && file->life_id != options->life_id)
+    if (st == ST_OK && file->exists && options->life_id_out == NULL &&
+        file->life_id != options->life_id)
         st = ST_INVALID;
     if (st == ST_OK && file->is_open)
         st = ST_BUSY;
@@ -252,7 +253,10 @@ static enum status mem_open(const struct backend_options *options, struct backen
     }
     file->exists = true;
     file->is_open = true;
-    file->life_id = options->life_id;
+    if (options->life_id_out != NULL)
+        *options->life_id_out = file->life_id;
+    else
+        file->life_id = options->life_id;
     file->bytes_max = options->map_bytes_max;
     file->commits_count = file->syncs_count = 0;
     pthread_mutex_unlock(&file->mutex);

@@ -547,6 +547,16 @@ static void test_backend_open_refuses_an_absent_store_and_another_life(void **st
     struct backend *other = world->backend;
     assert_int_equal(open_with(true, false, LIFE + 1, &other), ST_INVALID);
     assert_null(other);
+    uint64_t life_id = 0;
+    const struct backend_options options = {.path = path,
+                                            .life_id = LIFE + 1,
+                                            .map_bytes_max = 64 << 20,
+                                            .read_only = true,
+                                            .life_id_out = &life_id};
+    assert_int_equal(ops->open(&options, &world->backend), ST_OK);
+    assert_int_equal(life_id, LIFE);
+    expect_mark(world, 1, 3, "conf");
+    ops->close(world->backend);
     assert_int_equal(open_with(false, false, LIFE, &world->backend), ST_OK);
     expect_mark(world, 1, 3, "conf");
     ops->close(world->backend);

@@ -279,14 +279,18 @@ static void test_wal_open_says_what_is_wrong(void **state)
     (void)state;
     struct fixture f;
     fixture_init(&f, 1, 64 << 10);
+    uint64_t life_id = 0;
     assert_int_equal(fixture_try_open(&f, /* create= */ false), ST_NOT_FOUND);
     assert_non_null(strstr(f.report.text, "does not exist"));
+    assert_int_equal(wal_find_life(fake_disk_base(f.disk), DIR, &life_id), ST_NOT_FOUND);
     fixture_open(&f, /* create= */ true);
     fixture_close(&f);
     fixture_open(&f, /* create= */ true); /* nothing was written: the first start was interrupted */
     fixture_append(&f, 1, 1, 5);
     fixture_close(&f);
     assert_int_equal(fixture_try_open(&f, /* create= */ true), ST_EXISTS);
+    assert_int_equal(wal_find_life(fake_disk_base(f.disk), DIR, &life_id), ST_OK);
+    assert_true(life_id == LIFE_ID);
     f.options.life_id = 99;
     assert_int_equal(fixture_try_open(&f, /* create= */ false), ST_INVALID);
     assert_non_null(strstr(f.report.text, "belongs to another log"));

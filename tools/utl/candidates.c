@@ -105,6 +105,9 @@ static void print_one(const struct candidate *c, FILE *out)
         fprintf(out, " (known to be committed: %" PRIu64 ")", s->hard_state.commit);
     fprintf(out, ", revision %" PRId64 ", %" PRIu64 " keys, hash %08" PRIx32 "\n", c->revision,
             c->keys_count, c->hash);
+    if (s->format_text.len > 0)
+        fprintf(out, "    DAMAGED, what log and store say of themselves counts: %.*s\n",
+                (int)s->format_text.len, (const char *)s->format_text.data);
     if (s->has_log && s->log_verdict != ST_OK)
         fprintf(out, "    DAMAGED, only what comes before it counts: %.*s\n", (int)s->log_text.len,
                 (const char *)s->log_text.data);

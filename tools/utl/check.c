@@ -1,10 +1,12 @@
 /* check: a verdict for each part of a data directory, and what an operator can do next. */
 #include "base/clock_real.h"
+#include "base/minmax.h"
 #include "server/state/machine.h"
 #include "storage/store.h"
 #include "tools/utl/agreement.h"
 #include "tools/utl/commands.h"
 #include "tools/utl/format.h"
+#include "tools/utl/lost_format.h"
 #include "tools/utl/soundness.h"
 #include "tools/utl/utl.h"
 #include "wal/disks.h"
@@ -18,10 +20,13 @@ struct checking {
     struct datadir datadir;
     enum datadir_kind kind;
     bool is_running;
+    struct lost_format lost;
     struct utl_report report;
     struct buf why;
     bool store_is_damaged, log_is_damaged;
-    raft_index last_good; /* of the log; 0: not known */
+    bool are_two;           /* log and store are of different lives */
+    raft_index last_good;   /* of the log; 0: not known */
+    raft_index store_index; /* where the store stands */
 };
 
 static void take_fault(struct checking *c, struct utl_check *check, enum status st)
@@ -35,19 +40,46 @@ static void take_fault(struct checking *c, struct utl_check *check, enum status 
 
 static struct utl_source_options options_of(const struct checking *c)
 {
-    return (struct utl_source_options){.path = c->data_dir, .wal_dir = c->wal_dir};
+    return (struct utl_source_options){
+        .path = c->data_dir, .wal_dir = c->wal_dir, .even_without_format = true};
 }
 
 /* ---- FORMAT ---- */
 
+/* What is gone on with instead. */
+static void tell_lost(const struct checking *c, struct utl_check *check)
+{
+    const struct lost_format *lost = &c->lost;
+    char store[192] = "no store";
+    if (lost->stores_count > 0)
+        snprintf(store, sizeof(store), "backend %s, store '%s'%s", lost->format.backend,
+                 lost->format.store_name,
+                 lost->stores_count > 1 ? ", which stands furthest of several" : "");
+    utl_check_fault(check, "%s. By log and store: %s, life id %016" PRIx64, lost->why, store,
+                    lost->format.life_id);
+}
+
+static void tell_lives(struct checking *c)
+{
+    const struct lost_format *lost = &c->lost;
+    c->are_two = lost->is_lost && lost->log_life_id != 0 && lost->store_life_id != 0 &&
+                 lost->log_life_id != lost->store_life_id;
+    if (!c->are_two)
+        return;
+    struct utl_check *check = utl_report_add(&c->report, "log and store");
+    check->count = 2;
+    utl_check_fault(check,
+                    "they are of different members: the log's life id is %016" PRIx64
+                    ", the store's %016" PRIx64,
+                    lost->log_life_id, lost->store_life_id);
+}
+
 static enum status check_format(struct checking *c)
 {
-    char why[1024] = "";
-    enum status st = datadir_look(c->data_dir, c->wal_dir, &c->datadir, &c->kind, &c->is_running,
-                                  why, sizeof(why));
-    bool is_ours = c->kind == DATADIR_CLEAT;
-    if (st != ST_OK && !(st == ST_INVALID && is_ours))
-        return buf_printf(&c->why, "%s", why) == ST_OK ? st : ST_NO_MEMORY;
+    enum status st =
+        lost_format_look(c->data_dir, c->wal_dir, &c->datadir, &c->kind, &c->is_running, &c->lost);
+    if (st != ST_OK)
+        return buf_printf(&c->why, "%s", c->lost.why) == ST_OK ? st : ST_NO_MEMORY;
     if (c->kind == DATADIR_NOTHING || c->kind == DATADIR_UNFINISHED)
         return buf_printf(&c->why, "'%s' holds no data of Cleat's or etcd's%s", c->data_dir,
                           c->kind == DATADIR_UNFINISHED
@@ -55,16 +87,17 @@ static enum status check_format(struct checking *c)
                               : "") == ST_OK
                    ? ST_INVALID
                    : ST_NO_MEMORY;
-    if (!is_ours)
+    if (c->kind != DATADIR_CLEAT)
         return ST_OK; /* etcd has none */
     struct utl_check *check = utl_report_add(&c->report, "FORMAT");
     check->count = 1;
-    if (st != ST_OK)
-        utl_check_fault(check, "%s", why);
+    if (c->lost.is_lost)
+        tell_lost(c, check);
     else
         utl_check_remark(check, "backend %s, life id %016" PRIx64 ", member %" PRIx64 "%s",
                          c->datadir.format.backend, c->datadir.format.life_id,
                          c->datadir.format.member_id, c->is_running ? ", running" : "");
+    tell_lives(c);
     return ST_OK;
 }
 
@@ -81,6 +114,7 @@ static enum status check_store(struct checking *c)
     if (st == ST_OK) {
         buf_init(&faults, UTL_WHY_BYTES_MAX);
         check->count = source->stat.size_bytes;
+        c->store_index = source->mark.index;
         st = utl_source_check_store(source, &faults);
         const uint8_t *end = faults.len == 0 ? NULL : memchr(faults.data, '\n', faults.len);
         int len = (int)(end == NULL ? faults.len : (size_t)(end - faults.data));
@@ -107,10 +141,10 @@ static void tell_log(struct checking *c, struct utl_check *check, raft_index fir
                      enum status verdict, const char *text, bool torn_tail)
 {
     check->count = last >= first ? last - first + 1 : 0;
+    c->last_good = last;
     if (verdict == ST_CORRUPT) {
         utl_check_fault(check, "the last good entry is %" PRIu64 ". %s", last, text);
         c->log_is_damaged = true;
-        c->last_good = last;
     } else if (last >= first) {
         utl_check_remark(check, "entries %" PRIu64 " to %" PRIu64 "%s", first, last,
                          torn_tail ? "; a torn tail follows, as after any crash" : "");
@@ -127,6 +161,7 @@ static enum status check_lone_log(struct checking *c, struct utl_check *check)
     struct wal_recovered recovered;
     struct wal_report report;
     struct rng rng;
+    uint64_t life_id = c->lost.is_lost ? c->lost.log_life_id : c->datadir.format.life_id;
     rng_seed(&rng, 1); /* for segments that are never made */
     enum status st = disk_open_reading(&disk);
     if (st != ST_OK)
@@ -135,7 +170,7 @@ static enum status check_lone_log(struct checking *c, struct utl_check *check)
                                         .clock = clock_real(),
                                         .rng = &rng,
                                         .dir = c->datadir.wal,
-                                        .life_id = c->datadir.format.life_id,
+                                        .life_id = life_id,
                                         .read_only = true,
                                         .mark_is_unknown = true};
     st = wal_open(&options, &wal, &recovered, &report);
@@ -220,7 +255,7 @@ static enum status check_log(struct checking *c)
     struct utl_check *check = utl_report_add(&c->report, "log");
     struct utl_source_options options = options_of(c);
     struct utl_source *source;
-    if (c->store_is_damaged)
+    if (c->store_is_damaged || c->are_two)
         return c->kind == DATADIR_CLEAT ? check_lone_log(c, check) : check_lone_etcd_log(c, check);
     enum status st = utl_source_open(&options, &c->why, &source);
     if (st == ST_NO_MEMORY)
@@ -245,6 +280,27 @@ static enum status check_log(struct checking *c)
 
 /* ---- what to do ---- */
 
+/* FORMAT cannot be written anew: the ids stood nowhere else. */
+static void advise_without_format(const struct checking *c)
+{
+    FILE *out = c->cli->err;
+    const char *equals = c->wal_dir[0] != '\0' ? "=" : "";
+    if (c->are_two)
+        fprintf(out,
+                "If it is the only one: find the log or the store that belongs to the other, or "
+                "restore a snapshot with 'cleatutl snapshot restore'. What the store alone holds "
+                "is shown by: cleatutl inspect keys --store-only %s\n",
+                c->data_dir);
+    else if (c->store_is_damaged)
+        fprintf(out, "If it is the only one: restore a snapshot with 'cleatutl snapshot "
+                     "restore'.\n");
+    else
+        fprintf(out,
+                "If it is the only one: a new cluster can be made of what is here, up to entry "
+                "%" PRIu64 ", with: cleatutl recover %s%s%s --data-dir <new directory> --yes\n",
+                max_u64(c->last_good, c->store_index), c->data_dir, equals, c->wal_dir);
+}
+
 static void advise(const struct checking *c)
 {
     FILE *out = c->cli->err;
@@ -257,7 +313,9 @@ static void advise(const struct checking *c)
     }
     fprintf(out, "What can be done: if the other members have a quorum, remove this member and add "
                  "it again with an empty data directory. ");
-    if (c->log_is_damaged && !c->store_is_damaged)
+    if (c->lost.is_lost)
+        advise_without_format(c);
+    else if (c->log_is_damaged && !c->store_is_damaged)
         fprintf(out,
                 "If it is the only one: the log can be cut behind entry %" PRIu64 " with 'cleatutl "
                 "log truncate' (what follows is lost), or the store alone can be shown with: "
@@ -271,9 +329,8 @@ static void advise(const struct checking *c)
 static enum status check_all(struct checking *c)
 {
     enum status st = check_format(c);
-    if (st != ST_OK || utl_report_faults(&c->report) > 0)
-        return st; /* without FORMAT nobody knows which store is whose */
-    st = check_store(c);
+    if (st == ST_OK)
+        st = check_store(c);
     return st == ST_OK ? check_log(c) : st;
 }
 

@@ -55,8 +55,10 @@ static enum status judge(const struct held *held, struct buf *why)
 enum status held_open(const struct held_options *options, struct held *out, struct buf *why)
 {
     *out = (struct held){.lock_fd = -1};
-    const struct utl_source_options source = {
-        .path = options->path, .wal_dir = options->wal_dir, .whole_log = options->whole_log};
+    const struct utl_source_options source = {.path = options->path,
+                                              .wal_dir = options->wal_dir,
+                                              .whole_log = options->whole_log,
+                                              .even_without_format = options->even_damaged};
     enum status st = utl_source_open(&source, why, &out->source);
     if (st != ST_OK)
         return st;
@@ -115,6 +117,7 @@ void held_tell(const struct held *held, const char *msg)
     }
     console_u64(&line, "applied", s->applied);
     console_end(&line);
+    tell_text(&s->format_text);
     tell_text(&s->log_text);
     tell_text(&s->snap_text);
     tell_text(&s->apply_text);

@@ -22,7 +22,7 @@
 struct held_options {
     const char *path, *wal_dir;
     bool whole_log;    /* see utl_source_options */
-    bool even_damaged; /* a log that ends in damage is not refused */
+    bool even_damaged; /* a log that ends in damage is not refused, nor is a lost FORMAT */
 };
 
 struct held {

@@ -34,6 +34,7 @@ static enum status open_source(struct inspect *i, enum inspect_need need)
     struct utl_source_options options = {.path = i->cli->words[0],
                                          .wal_dir = cli_string(i->cli, "wal-dir"),
                                          .without_log = cli_bool(i->cli, "store-only"),
+                                         .even_without_format = true,
                                          .without_index = need != INSPECT_STATE};
     enum status st = utl_source_open(&options, &i->why, &i->source);
     if (st != ST_OK || need != INSPECT_STORE || i->source->committed <= i->source->mark.index)
@@ -57,6 +58,8 @@ int inspect_run(struct cli *cli, uint32_t words_count, enum inspect_need need,
     buf_init(&i.why, UTL_WHY_BYTES_MAX);
     enum status st = open_source(&i, need);
     if (st == ST_OK) {
+        warn(&i.source->format_text,
+             "FORMAT is not taken; what log and store say of themselves is");
         warn(&i.source->log_text, i.source->log_verdict == ST_CORRUPT
                                       ? "the log is damaged; what comes before is shown"
                                       : "the log ends in a torn tail, as after any crash");

@@ -8,6 +8,7 @@
 #include "storage/dbfile/backend_dbfile.h"
 #include "storage/mvcc.h"
 #include "storage/store.h"
+#include "tools/utl/lost_format.h"
 #include "tools/utl/touched.h"
 #include "wal/disks.h"
 
@@ -93,32 +94,23 @@ enum status utl_source_check_store(struct utl_source *s, struct buf *report)
 
 /* ---- the store ---- */
 
-/* A member that runs, or one that left its lock file, is read as by any other reader: should it
- * start now, it will know of us. */
-static bool is_shared(const struct utl_source *s)
-{
-    char path[PATH_MAX + 8];
-    if (s->is_running)
-        return true;
-    snprintf(path, sizeof(path), "%s-lock", s->store_path);
-    return strcmp(s->backend_name, "lmdb") == 0 && access(path, R_OK | W_OK) == 0;
-}
-
 static enum status open_store(struct utl_source *s, const struct backend_ops *ops)
 {
     s->backend_name = ops->name;
-    struct store_options options = {.backend = ops,
-                                    .backend_options = {.path = s->store_path,
-                                                        .life_id = s->life_id,
-                                                        .map_bytes_max = MAP_BYTES_MAX,
-                                                        .read_only = true,
-                                                        .shared = is_shared(s),
-                                                        .disk = s->disk,
-                                                        .watch = &s->store_watch,
-                                                        .why = s->why},
-                                    .lock = s->lock,
-                                    .clock = clock_real(),
-                                    .readers_count = UTL_SOURCE_READER + 1};
+    struct store_options options = {
+        .backend = ops,
+        .backend_options = {.path = s->store_path,
+                            .life_id = s->life_id,
+                            .map_bytes_max = MAP_BYTES_MAX,
+                            .read_only = true,
+                            .shared =
+                                lost_format_is_shared(s->store_path, ops->name, s->is_running),
+                            .disk = s->disk,
+                            .watch = &s->store_watch,
+                            .why = s->why},
+        .lock = s->lock,
+        .clock = clock_real(),
+        .readers_count = UTL_SOURCE_READER + 1};
     bool is_dbfile = ops == backend_dbfile(); /* whose sentences do not name it */
     if (is_dbfile)
         say(s->why, ST_OK, "'%s': ", s->store_path);
@@ -238,6 +230,8 @@ static enum status follow_log(struct utl_source *s)
 
 static enum status open_cleat(struct utl_source *s)
 {
+    if (s->datadir.format.store_name[0] == '\0')
+        return say(s->why, ST_NOT_FOUND, "there is no store in '%s/store'", s->datadir.member);
     s->life_id = s->datadir.format.life_id;
     s->cluster_id = s->datadir.format.cluster_id;
     s->member_id = s->datadir.format.member_id;
@@ -247,6 +241,8 @@ static enum status open_cleat(struct utl_source *s)
         st = read_cleat_log(s);
     if (st == ST_OK && !s->options.without_log)
         st = follow_log(s);
+    if (st == ST_OK && s->format_text.len > 0)
+        st = utl_source_guess_member(s);
     return st;
 }
 
@@ -317,15 +313,29 @@ static enum status open_etcd(struct utl_source *s)
 
 /* ---- opening ---- */
 
+static enum status look(struct utl_source *s, enum datadir_kind *kind_out)
+{
+    const char *wal_dir = s->options.wal_dir == NULL ? "" : s->options.wal_dir;
+    struct lost_format lost = {0};
+    enum status st = s->options.even_without_format
+                         ? lost_format_look(s->options.path, wal_dir, &s->datadir, kind_out,
+                                            &s->is_running, &lost)
+                         : datadir_look(s->options.path, wal_dir, &s->datadir, kind_out,
+                                        &s->is_running, lost.why, sizeof(lost.why));
+    if (st != ST_OK)
+        return say(s->why, st, "%s", lost.why);
+    if (!lost.is_lost)
+        return ST_OK;
+    s->datadir.format = lost.format;
+    return say(&s->format_text, ST_OK, "%s", lost.why);
+}
+
 static enum status open_directory(struct utl_source *s)
 {
-    char why[1024] = "";
     enum datadir_kind kind;
-    const char *wal_dir = s->options.wal_dir == NULL ? "" : s->options.wal_dir;
-    enum status st = datadir_look(s->options.path, wal_dir, &s->datadir, &kind, &s->is_running, why,
-                                  sizeof(why));
+    enum status st = look(s, &kind);
     if (st != ST_OK)
-        return say(s->why, st, "%s", why);
+        return st;
     switch (kind) {
     case DATADIR_CLEAT:
         s->kind = UTL_SOURCE_CLEAT;
@@ -359,6 +369,7 @@ static enum status open_any(struct utl_source *s)
     if (stat(s->options.path, &info) != 0)
         return say(s->why, errno == ENOENT ? ST_NOT_FOUND : ST_IO, "cannot open '%s': %s",
                    s->options.path, strerror(errno));
+    buf_init(&s->format_text, TEXT_BYTES_MAX);
     buf_init(&s->log_text, TEXT_BYTES_MAX);
     buf_init(&s->apply_text, TEXT_BYTES_MAX);
     buf_init(&s->snap_text, TEXT_BYTES_MAX);
@@ -426,6 +437,7 @@ void utl_source_close(struct utl_source *s)
     utl_touched_free(s->touched);
     lock_free(s->lock);
     disk_free(s->disk);
+    buf_deinit(&s->format_text);
     buf_deinit(&s->log_text);
     buf_deinit(&s->apply_text);
     buf_deinit(&s->snap_text);

@@ -31,6 +31,7 @@ struct utl_source_options {
                        it counts, as with --force-new-cluster, for it may be acknowledged */
     bool touched_alone; /* the key space knows the keys alone that the log's tail touches, enough to
                            apply it: for what reads the records, which are all there */
+    bool even_without_format; /* of our directories: see lost_format.h */
     bool without_index; /* neither key space nor state machine: for what reads the backend alone */
 };
 
@@ -51,6 +52,7 @@ struct utl_source {
     enum status log_verdict;     /* ST_CORRUPT: only what comes before the damage can be read */
     bool torn_tail;
     raft_index damage_first, damage_last;
+    struct buf format_text;   /* why FORMAT was not taken; "" when it was */
     struct buf log_text;      /* about damage or a torn tail; "" when all is well */
     struct buf snap_text;     /* about .snap files of etcd's that are damaged; "" when none is */
     raft_index committed;     /* up to where the log is known to be committed */
@@ -110,6 +112,8 @@ CHECKED enum status utl_source_find_touched(struct utl_source *source);
 CHECKED enum status utl_source_find_members(struct utl_source *source);
 
 /* ---- source_tail.c ---- */
+/* FORMAT alone says which member it is, unless there is only one to be: then sets member_id. */
+CHECKED enum status utl_source_guess_member(struct utl_source *source);
 /* Sets committed: what the log says, and of a lone voter, who commits by writing, all it holds. */
 CHECKED enum status utl_source_find_committed(struct utl_source *source);
 /* Applies (mark, committed]; what cannot be applied ends it, with apply_text. */

@@ -52,28 +52,49 @@ static enum status change(struct raft_conf_state *conf, const struct member_chan
     return ST_OK;
 }
 
-/* ---- how far it is committed ---- */
+/* ---- which member it is ---- */
 
 static bool is_lone_voter(const struct raft_conf_state *conf, raft_id id)
 {
     return conf->voters_count == 1 && conf->voters_outgoing_count == 0 && conf->voters[0] == id;
 }
 
+static enum status follow_change(void *context, const struct raft_entry *entry)
+{
+    struct tail *tail = context;
+    struct member_change decoded;
+    if (entry->type != RAFT_ENTRY_CONF_CHANGE ||
+        member_change_decode(raft_payload_slice(entry->payload), &decoded) != ST_OK)
+        return ST_OK;
+    return change(&tail->conf_state, &decoded);
+}
+
+enum status utl_source_guess_member(struct utl_source *s)
+{
+    struct tail tail = {.source = s};
+    const struct raft_conf_state *conf = &tail.conf_state;
+    enum status st = conf_state_decode(s->mark.conf_state, &tail.conf_state);
+    if (st == ST_OK)
+        st = utl_source_entries(s, s->mark.index + 1, s->hard_state.commit, follow_change, &tail);
+    if (st == ST_OK && conf->learners_count == 0 && conf->voters_count > 0 &&
+        is_lone_voter(conf, conf->voters[0]))
+        s->member_id = conf->voters[0];
+    return st == ST_NO_MEMORY || st == ST_IO ? st : ST_OK;
+}
+
+/* ---- how far it is committed ---- */
+
 static enum status follow(void *context, const struct raft_entry *entry)
 {
     struct tail *tail = context;
     struct utl_source *s = tail->source;
-    struct member_change decoded;
     if (entry->index <= s->mark.index)
         return ST_OK;
     if (entry->index > s->committed && !s->options.whole_log &&
         !is_lone_voter(&tail->conf_state, s->member_id))
         return ST_EXISTS; /* nobody knows without asking the others */
     s->committed = max_u64(s->committed, entry->index);
-    if (entry->type != RAFT_ENTRY_CONF_CHANGE ||
-        member_change_decode(raft_payload_slice(entry->payload), &decoded) != ST_OK)
-        return ST_OK;
-    return change(&tail->conf_state, &decoded);
+    return follow_change(context, entry);
 }
 
 enum status utl_source_find_committed(struct utl_source *s)
