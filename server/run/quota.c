@@ -84,7 +84,7 @@ static void propose(struct quota_watch *w, enum alarm_action action)
 
 static uint64_t percent_of(uint64_t bytes, uint32_t percent)
 {
-    return bytes / 100 * percent;
+    return bytes / 100 * percent + bytes % 100 * percent / 100;
 }
 
 /* As in etcd only a write raises it: an alarm that was disarmed by hand stays away until then. */

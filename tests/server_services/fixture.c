@@ -23,7 +23,8 @@ void loops_propose(struct loops *loops, struct proposal *proposal)
     struct machine_result result = {.error = loops->refuse};
     if (loops->refuse == API_OK)
         result = harness_apply_data(loops->harness, raft_payload_slice(proposal->payload),
-                                    proposal->request.call->arena);
+                                    proposal->request.call == NULL ? NULL
+                                                                   : proposal->request.call->arena);
     raft_payload_unref(proposal->payload);
     proposal->done(proposal, result.error, result.response);
 }
