@@ -633,7 +633,7 @@ def main():
                            descriptors="build/release/tests/e2e/api.pb")
     parser.add_argument("--seed", type=int, help="this one only")
     parser.add_argument("--seeds", type=int, default=10 if lib.FULL else 2)
-    parser.add_argument("--requests", type=int, default=20000 if lib.FULL else 1500)
+    parser.add_argument("--requests", type=int, default=20000 if lib.FULL else 1000)
     parser.add_argument("--backend", choices=BACKENDS + ("none",), help="of every seed; none: the subject has no such flag")
     parser.add_argument("--members", type=int, choices=(1, 3), help="under test, of every seed; 3: through a follower")
     parser.add_argument("--users", action="store_true", help="users and roles in seeds of odd numbers, too")
