@@ -547,19 +547,25 @@ static void judge_write(const struct actors *actors, uint32_t id, const struct c
 }
 
 /* The operation as it is judged: an open write that happened gets the revision it has. */
-static void add_judged(struct history *judged, const struct history_op *op, int64_t revision)
+static void add_judged(const struct cluster *cluster, struct history *judged,
+                       const struct history_op *op, int64_t revision)
 {
     uint32_t id;
     bool is_answered = op->end != HISTORY_NEVER;
     if (!is_answered && revision == 0)
         return;
-    assert_int_equal(history_call(judged, op, &id), ST_OK);
-    if (!op->is_write)
-        history_read(judged, id, op->end, op->revision, op->keys);
+    struct history_op own = *op;
+    own.revision = cluster_own_revision(cluster, op->revision);
+    for (uint32_t i = 0; i < own.keys_count; i++)
+        own.keys[i].mod_revision = cluster_own_revision(cluster, own.keys[i].mod_revision);
+    assert_int_equal(history_call(judged, &own, &id), ST_OK);
+    if (!own.is_write)
+        history_read(judged, id, own.end, own.revision, own.keys);
     else if (is_answered)
-        history_wrote(judged, id, op->end, op->revision, op->changed);
+        history_wrote(judged, id, own.end, own.revision, own.changed);
     else
-        history_wrote(judged, id, HISTORY_NEVER - 1, revision, /* changed= */ true);
+        history_wrote(judged, id, HISTORY_NEVER - 1, cluster_own_revision(cluster, revision),
+                      /* changed= */ true);
 }
 
 void actors_judge(struct actors *actors)
@@ -571,7 +577,7 @@ void actors_judge(struct actors *actors)
         const struct cluster_event *event = op->is_write ? find_write(actors, op) : NULL;
         if (op->is_write)
             judge_write(actors, i, event);
-        add_judged(&judged, op, event == NULL ? 0 : event->revision);
+        add_judged(actors->cluster, &judged, op, event == NULL ? 0 : event->revision);
     }
     enum verdict verdict;
     char why[512] = "";

@@ -386,6 +386,29 @@ static struct cluster_event event_of(int64_t revision, bool tombstone, struct sl
                                   .revision = revision};
 }
 
+int64_t cluster_own_revision(const struct cluster *cluster, int64_t revision)
+{
+    uint64_t low = 0, high = cluster->others_count;
+    while (low < high) {
+        uint64_t middle = (low + high) / 2;
+        if (cluster->others_revisions[middle] <= revision)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return revision - (int64_t)low;
+}
+
+static void tell_change(const struct cluster *cluster, int64_t revision, bool tombstone,
+                        struct slice record)
+{
+    struct mvcc_kv kv;
+    if (cluster->on_change == NULL)
+        return;
+    assert_int_equal(mvcc_kv_decode(record, &kv), ST_OK);
+    cluster->on_change(cluster->on_change_context, kv.key, tombstone, revision);
+}
+
 void cluster_check_event(void *context, struct revision revision, bool tombstone,
                          struct slice record)
 {
@@ -399,6 +422,7 @@ void cluster_check_event(void *context, struct revision revision, bool tombstone
     uint64_t at = *first - 1 + (uint64_t)revision.sub;
     if (at == history->events_count) {
         append_event(history, &event);
+        tell_change(m->cluster, revision.main, tombstone, record);
         return;
     }
     if (at > history->events_count || history->events[at].hash != event.hash)

@@ -713,6 +713,7 @@ void cluster_free(struct cluster *cluster)
         fake_disk_free(cluster->members[i].disk);
     backend_mem_clear();
     cluster_free_operations(cluster);
+    free(cluster->others_revisions);
     cluster_free_history(&cluster->history);
     free(cluster);
 }

@@ -168,6 +168,11 @@ struct cluster {
     uint64_t steps_count;
     uint64_t hash; /* of everything that happened */
     void (*on_removed)(struct cluster *cluster, uint32_t member);
+    /* A change of a key, when the first member applies it; NULL: nobody asks. */
+    void (*on_change)(void *context, struct slice key, bool tombstone, int64_t revision);
+    void *on_change_context;
+    int64_t *others_revisions; /* ascending: made by those whom the history does not know */
+    uint64_t others_count, others_capacity;
 };
 
 /* The founding members exist and run; nobody leads yet. */
@@ -232,6 +237,8 @@ _Noreturn void cluster_fail(const struct cluster *cluster, const char *format, .
 const struct cluster_event *cluster_event_of_value(const struct cluster *cluster, uint64_t value);
 const struct cluster_event *cluster_event_at(const struct cluster *cluster, struct slice key,
                                              int64_t revision);
+/* A revision as if nobody but those in the history had made any. */
+int64_t cluster_own_revision(const struct cluster *cluster, int64_t revision);
 /* Running, and a member by the word of the leader. */
 bool cluster_takes_part(struct cluster *cluster, uint32_t member);
 

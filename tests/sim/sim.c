@@ -7,8 +7,10 @@
  * --hours the seeds go on until that many hours of virtual time are simulated. --twice runs every
  * seed a second time and wants the same to happen. --full-seeds replaces --seeds where
  * CLEAT_TEST_FULL is set. Exit code 1: a seed failed. */
+#include "base/minmax.h"
 #include "tests/sim/actors.h"
 #include "tests/sim/faults.h"
+#include "tests/sim/leasers.h"
 #include "tests/sim/watchers.h"
 
 #include <dirent.h>
@@ -22,6 +24,7 @@
 
 #define CHAOS_NS_MIN (10 * NS_PER_S)
 #define CHAOS_NS_SPREAD (30 * NS_PER_S)
+#define LEASERS 3U
 #define JOBS_MAX 64U
 #define FAILURES_MAX 5U /* then it stops */
 #define NS_PER_HOUR (3600 * NS_PER_S)
@@ -40,6 +43,7 @@ struct outcome {
     uint64_t hash, steps_count, virtual_ns;
     struct actors_stat clients;
     struct watchers_stat watches;
+    struct leasers_stat leases;
     uint64_t faults[FAULTS_COUNT];
     uint64_t elections, installs, lives;
 };
@@ -61,14 +65,15 @@ static uint32_t members_of(const struct settings *settings, uint64_t seed)
 }
 
 static void disturb_for(struct cluster *cluster, struct actors *actors, struct watchers *watchers,
-                        struct faults *faults, uint64_t for_ns)
+                        struct leasers *leasers, struct faults *faults, uint64_t for_ns)
 {
     uint64_t until_ns = cluster->now_ns + for_ns;
     while (cluster->now_ns < until_ns) {
         faults_step(faults);
         actors_step(actors);
         watchers_step(watchers);
-        uint64_t next_ns = actors_next_ns(actors);
+        leasers_step(leasers);
+        uint64_t next_ns = min_u64(actors_next_ns(actors), leasers_next_ns(leasers));
         uint64_t watcher_ns = watchers_next_ns(watchers);
         next_ns = next_ns < watcher_ns ? next_ns : watcher_ns;
         uint64_t fault_ns = faults_next_ns(faults);
@@ -78,13 +83,14 @@ static void disturb_for(struct cluster *cluster, struct actors *actors, struct w
 }
 
 static void fill_outcome(const struct cluster *cluster, const struct actors *actors,
-                         const struct watchers *watchers, const struct faults *faults,
-                         struct outcome *out)
+                         const struct watchers *watchers, const struct leasers *leasers,
+                         const struct faults *faults, struct outcome *out)
 {
     *out = (struct outcome){
         .hash = cluster->hash, .steps_count = cluster->steps_count, .virtual_ns = cluster->now_ns};
     actors_get_stat(actors, &out->clients);
     watchers_get_stat(watchers, &out->watches);
+    leasers_get_stat(leasers, &out->leases);
     memcpy(out->faults, faults_counts(faults), sizeof(out->faults));
     for (raft_term term = 0; term < cluster->history.terms_count; term++)
         out->elections += cluster->history.leader_of_term[term] != 0;
@@ -119,17 +125,22 @@ static void run_seed(const struct settings *settings, uint64_t seed, const char 
     struct actors *actors = actors_new(cluster, &clients);
     struct watchers *watchers =
         watchers_new(cluster, 1 + (uint32_t)rng_below(&rng, WATCHERS_MAX), clients.keys_count);
+    struct leasers *leasers = leasers_new(cluster, LEASERS);
     struct faults *faults = faults_new(cluster);
-    disturb_for(cluster, actors, watchers, faults, CHAOS_NS_MIN + rng_below(&rng, CHAOS_NS_SPREAD));
+    disturb_for(cluster, actors, watchers, leasers, faults,
+                CHAOS_NS_MIN + rng_below(&rng, CHAOS_NS_SPREAD));
     faults_finish(faults);
     actors_finish(actors);
+    leasers_finish(leasers);
     cluster_settle(cluster);
     actors_judge(actors);
+    leasers_judge(leasers);
     watchers_judge(watchers);
-    fill_outcome(cluster, actors, watchers, faults, out);
+    fill_outcome(cluster, actors, watchers, leasers, faults, out);
     faults_free(faults);
     cluster_free(cluster);
     actors_free(actors);
+    leasers_free(leasers);
     watchers_free(watchers);
 }
 
@@ -300,6 +311,8 @@ static void print_totals(const struct totals *totals, const struct settings *set
            " notes of progress, %" PRIu64 " compacted\n",
            sum->watches.events_count, sum->watches.streams_count, sum->watches.progress_count,
            sum->watches.compacted_count);
+    printf("leases: %" PRIu64 " granted, %" PRIu64 " renewals, %" PRIu64 " with keys ended\n",
+           sum->leases.grants_count, sum->leases.renewals_count, sum->leases.ended_count);
     printf("members: %" PRIu64 " terms led, %" PRIu64 " starts, %" PRIu64 " snapshots installed\n",
            sum->elections, sum->lives, sum->installs);
     printf("faults:");
