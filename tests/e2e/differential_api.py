@@ -423,7 +423,7 @@ class Run:
             return
         if self.auth_on:
             self.disable_auth(self.any_token())
-        elif "root" not in self.passwords:
+        elif "root" not in self.passwords and self.chance(3):
             self.both("AuthEnable")  # refused
         else:
             for side_call, fields in (("UserDelete", {"name": "root"}), ("UserAdd", {"name": "root", "password": "top"}),
@@ -562,7 +562,7 @@ class Run:
 
     WEIGHTS = {"put": 20, "delete": 5, "txn": 8, "range": 4, "compact": 2, "watch": 12, "cancel": 6, "progress": 2,
                "close_stream": 1, "settle": 2, "grant": 5, "grant_short": 1, "grant_any": 1, "revoke": 3, "renew": 1,
-               "time_to_live": 4, "leases": 2, "users": 10, "authenticate": 2, "switch_auth": 1, "auth_status": 1, "holes": 1,
+               "time_to_live": 4, "leases": 2, "users": 10, "authenticate": 2, "switch_auth": 2, "auth_status": 1, "holes": 1,
                "alarm": 2, "status": 1, "hash": 2, "defragment": 0.2, "lock": 1, "election": 1}
 
     def step(self, number, requests, leave_out):
