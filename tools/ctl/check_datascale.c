@@ -113,17 +113,11 @@ static int tell_no_memory(struct ctl *ctl, const char *when)
 
 static int clean_up(struct ctl *ctl, const char *prefix)
 {
-    struct cli *cli = ctl->cli;
     int64_t revision = 0;
     const char *error = load_delete(ctl, prefix, /* timeout_ms= */ 0, &revision);
     if (error != NULL)
-        return cli_fail(cli, CLI_EXIT_ERROR, "%s", error);
-    int code = CLI_EXIT_OK;
-    if (cli_bool(cli, "auto-compact"))
-        code = load_compact(ctl, revision);
-    if (code == CLI_EXIT_OK && cli_bool(cli, "auto-defrag"))
-        code = load_defragment(ctl);
-    return code;
+        return cli_fail(ctl->cli, CLI_EXIT_ERROR, "%s", error);
+    return load_tidy(ctl, revision);
 }
 
 static int measure(struct ctl *ctl, const struct load_options *options)
@@ -186,8 +180,7 @@ static const struct cli_flag flags[] = {
      .kind = CLI_STRING,
      .initial = "/etcdctl-check-datascale/",
      .help = "what the keys begin with that are written"},
-    {.name = "auto-compact", .kind = CLI_BOOL, .help = "compact the history afterwards"},
-    {.name = "auto-defrag", .kind = CLI_BOOL, .help = "defragment the members afterwards"},
+    LOAD_TIDY_FLAGS,
     {0},
 };
 

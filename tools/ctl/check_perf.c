@@ -32,18 +32,12 @@ static void catch_signal(void)
 
 static int clean_up(struct ctl *ctl, const char *prefix)
 {
-    struct cli *cli = ctl->cli;
     int64_t revision = 0;
     ctl_stop = 0;
     const char *error = load_delete(ctl, prefix, CLEANUP_MS, &revision);
-    int code = CLI_EXIT_OK;
     if (error != NULL)
-        fprintf(cli->out, "FAIL: Cleanup failed during key deletion: ERROR(%s)\n", error);
-    else if (cli_bool(cli, "auto-compact"))
-        code = load_compact(ctl, revision);
-    if (code == CLI_EXIT_OK && cli_bool(cli, "auto-defrag"))
-        code = load_defragment(ctl);
-    return code;
+        fprintf(ctl->cli->out, "FAIL: Cleanup failed during key deletion: ERROR(%s)\n", error);
+    return load_tidy(ctl, error == NULL ? revision : 0);
 }
 
 static int judge(struct ctl *ctl, const struct load_result *result, uint32_t per_second)
@@ -113,8 +107,7 @@ static const struct cli_flag flags[] = {
      .kind = CLI_STRING,
      .initial = "/etcdctl-check-perf/",
      .help = "what the keys begin with that are written"},
-    {.name = "auto-compact", .kind = CLI_BOOL, .help = "compact the history afterwards"},
-    {.name = "auto-defrag", .kind = CLI_BOOL, .help = "defragment the members afterwards"},
+    LOAD_TIDY_FLAGS,
     {0},
 };
 

@@ -273,7 +273,7 @@ const char *load_delete(struct ctl *ctl, const char *prefix, uint64_t timeout_ms
     return NULL;
 }
 
-int load_compact(struct ctl *ctl, int64_t revision)
+static int compact_to(struct ctl *ctl, int64_t revision)
 {
     static const struct ctl_method method = {"/etcdserverpb.KV/Compact",
                                              &etcdserverpb__compaction_response__descriptor,
@@ -291,7 +291,7 @@ int load_compact(struct ctl *ctl, int64_t revision)
     return CLI_EXIT_OK;
 }
 
-int load_defragment(struct ctl *ctl)
+static int defragment(struct ctl *ctl)
 {
     static const struct ctl_method method = {"/etcdserverpb.Maintenance/Defragment",
                                              &etcdserverpb__defragment_response__descriptor,
@@ -314,4 +314,14 @@ int load_defragment(struct ctl *ctl)
         fputc('\n', out);
     }
     return CLI_EXIT_OK;
+}
+
+int load_tidy(struct ctl *ctl, int64_t revision)
+{
+    int code = CLI_EXIT_OK;
+    if (revision > 0 && cli_bool(ctl->cli, "auto-compact"))
+        code = compact_to(ctl, revision);
+    if (code == CLI_EXIT_OK && cli_bool(ctl->cli, "auto-defrag"))
+        code = defragment(ctl);
+    return code;
 }

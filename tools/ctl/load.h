@@ -7,6 +7,13 @@
 #define LOAD_KEY_BYTES_MAX 512U
 #define LOAD_ERRORS_MAX 32U /* different ones; the rest counts for the last */
 
+/* Rows for a command's table of flags. */
+#define LOAD_TIDY_FLAGS                                                                      \
+    {.name = "auto-compact", .kind = CLI_BOOL, .help = "compact the history afterwards"},    \
+    {                                                                                        \
+        .name = "auto-defrag", .kind = CLI_BOOL, .help = "defragment the members afterwards" \
+    }
+
 struct load_options {
     const char *prefix;
     uint32_t clients, key_bytes, value_bytes; /* key_bytes come behind the prefix */
@@ -38,9 +45,9 @@ void load_print_errors(struct ctl *ctl, const struct load_result *result);
  * what went wrong. timeout_ms 0: none. */
 const char *load_delete(struct ctl *ctl, const char *prefix, uint64_t timeout_ms,
                         int64_t *revision_out);
-/* Return exit codes, errors told. */
-int load_compact(struct ctl *ctl, int64_t revision);
-int load_defragment(struct ctl *ctl);
+/* What LOAD_TIDY_FLAGS ask for; revision 0: of the keys nothing was deleted. Returns an exit code,
+ * errors told. */
+int load_tidy(struct ctl *ctl, int64_t revision);
 
 /* "s", "small" and so on: the place in the models, -1 for none of them. */
 int load_model(const char *name);
