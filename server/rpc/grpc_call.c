@@ -189,7 +189,12 @@ static void call_closed(struct tag *tag, bool ok)
 
 void grpc_rpc_ref(struct grpc_rpc *rpc)
 {
-    atomic_fetch_add_explicit(&rpc->refs, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&rpc->refs, 1, memory_order_release); /* see grpc_rpc_after_batch() */
+}
+
+void grpc_rpc_after_batch(const struct grpc_rpc *rpc)
+{
+    (void)atomic_load_explicit(&rpc->refs, memory_order_acquire);
 }
 
 /* Into the pool of the poller, whose thread this is. */
@@ -244,6 +249,7 @@ static void call_finished(struct tag *tag, bool ok)
 {
     (void)ok; /* the client may have gone meanwhile: nothing is left to do about it */
     struct grpc_rpc *rpc = CONTAINER_OF(tag, struct grpc_rpc, finished);
+    grpc_rpc_after_batch(rpc);
     const struct rpc_server_options *options = &rpc->server->options;
     if (options->ended != NULL && is_unary(rpc->call.method))
         options->ended(options->ended_context, &rpc->call, rpc->code, rpc->answer.len);
@@ -273,11 +279,10 @@ void grpc_rpc_finish_now(struct grpc_rpc *rpc)
         ops[count++].data.recv_close_on_server.cancelled = &rpc->cancelled;
     }
     metrics_child_add(rpc->method->stats.handled[rpc->code], 1);
-    /* Once the batch is started, another thread may end and reuse rpc. gRPC's queue orders that;
-     * the release says it again, to the unref, in words that the thread sanitizer can read. */
+    /* Once the batch is started, another thread may end and reuse rpc. */
     grpc_slice text = rpc->text;
     grpc_call *handle = rpc->handle;
-    atomic_fetch_add_explicit(&rpc->refs, 0, memory_order_release);
+    atomic_fetch_add_explicit(&rpc->refs, 0, memory_order_release); /* see grpc_rpc_after_batch() */
     grpc_call_error error = grpc_call_start_batch(handle, ops, count, &rpc->finished, NULL);
     ASSERT(error == GRPC_CALL_OK);
     grpc_slice_unref(text);
@@ -352,7 +357,7 @@ static void call_again(struct tag *tag, bool ok)
 {
     (void)ok;
     struct grpc_rpc *rpc = CONTAINER_OF(tag, struct grpc_rpc, again);
-    atomic_fetch_add_explicit(&rpc->refs, 0, memory_order_acquire);
+    grpc_rpc_after_batch(rpc);
     rpc->call.held = false;
     rpc->call.repeated = true;
     if (rpc->call.method->client_streams)
@@ -366,8 +371,7 @@ static void call_again(struct tag *tag, bool ok)
 static void transport_again(struct rpc_call *call)
 {
     struct grpc_rpc *rpc = rpc_of(call);
-    atomic_fetch_add_explicit(&rpc->refs, 0,
-                              memory_order_release); /* for the sanitizer, see above */
+    atomic_fetch_add_explicit(&rpc->refs, 0, memory_order_release); /* see grpc_rpc_after_batch() */
     grpc_call_error error = grpc_call_start_batch(rpc->handle, NULL, 0, &rpc->again, NULL);
     ASSERT(error == GRPC_CALL_OK);
 }

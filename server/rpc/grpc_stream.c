@@ -113,6 +113,7 @@ enum status grpc_stream_send_pieces(struct rpc_call *call, const struct rpc_piec
 static void message_sent(struct tag *tag, bool ok)
 {
     struct grpc_rpc *rpc = CONTAINER_OF(tag, struct grpc_rpc, message_sent);
+    grpc_rpc_after_batch(rpc);
     unsigned before = atomic_fetch_and(&rpc->flags, ~(unsigned)CALL_SENDING);
     if ((before & CALL_FINISHING) != 0)
         grpc_rpc_finish_now(rpc); /* it waited for this message */

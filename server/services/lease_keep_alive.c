@@ -3,7 +3,7 @@
  * at whether this member still leads, which it shares with every read of that moment. Renewals are
  * in memory, none is an entry.
  *
- * A stream belongs to whoever holds `busy`: a poller that brings something into an idle one, the
+ * A stream belongs to whoever has its turn: a poller that brings something into an idle one, the
  * reader that renews, whoever ends the last renewal of a batch, and the poller that hears that an
  * answer has left. The others only put something into its inbox. Its memory is the call's: what a
  * message needs is used again. */
@@ -33,17 +33,21 @@ struct incoming {
 /* Where the answer in flight is. */
 enum { SEND_NONE, SEND_CALLING, SEND_WAITING, SEND_OVER };
 
+/* Whose turn it is: nobody's, somebody's, and then whether something came in since he looked. One
+ * step gives it back, for the call may be over right after that. */
+enum { TURN_FREE, TURN_TAKEN, TURN_CALLED };
+
 struct keep_alive {
     struct rpc_call *call;
     struct inbox inbox;  /* struct incoming */
     struct inbox unused; /* struct incoming, given back */
-    atomic_bool busy, canceled;
-    atomic_int sending;
+    atomic_bool canceled;
+    atomic_int turn, sending;
     struct incoming end, error, cancel; /* each comes once at most */
     /* The poller's. */
     struct inbox_node *free_chain;
     uint32_t made_count;
-    /* Whoever holds busy. */
+    /* Whoever's turn it is. */
     bool ending, gone;
     enum api_error end_error;
     struct read_request read;
@@ -269,10 +273,11 @@ static void take_incoming(struct keep_alive *stream)
     }
 }
 
-/* Goes on with an idle stream, or ends it; then busy stays set, and nobody comes any more. */
+/* Goes on with an idle stream, or ends it; then the turn stays taken, and nobody comes any more. */
 static void run(struct keep_alive *stream)
 {
     for (;;) {
+        atomic_exchange(&stream->turn, TURN_TAKEN);
         take_incoming(stream);
         if (stream->gone) {
             finish_error(stream->call, API_CANCELED);
@@ -290,8 +295,8 @@ static void run(struct keep_alive *stream)
             rpc_finish(stream->call, RPC_OK, NULL, SLICE_EMPTY);
             return;
         }
-        atomic_store(&stream->busy, false);
-        if (inbox_is_empty(&stream->inbox) || atomic_exchange(&stream->busy, true))
+        int taken = TURN_TAKEN;
+        if (atomic_compare_exchange_strong(&stream->turn, &taken, TURN_FREE))
             return;
     }
 }
@@ -299,7 +304,7 @@ static void run(struct keep_alive *stream)
 static void bring(struct keep_alive *stream, struct incoming *incoming)
 {
     inbox_push(&stream->inbox, &incoming->node);
-    if (!atomic_exchange(&stream->busy, true))
+    if (atomic_exchange(&stream->turn, TURN_CALLED) == TURN_FREE)
         run(stream);
 }
 

@@ -8,6 +8,10 @@
  * returns; then whoever called goes on. */
 enum { SEND_NONE, SEND_CALLING, SEND_WAITING, SEND_OVER };
 
+/* Whose turn it is: nobody's, somebody's, and then whether he was called once more, or for the last
+ * time. One step gives it back, for the call may be over right after that. */
+enum { TURN_FREE, TURN_TAKEN, TURN_CALLED, TURN_ENDING };
+
 struct outgoing {
     struct inbox_node node;
     size_t size;
@@ -45,11 +49,12 @@ static bool send_one(struct outbox *outbox)
     return true;
 }
 
-/* Holds busy. What comes after a cancellation is dropped until the end is told. */
+/* Has the turn. What comes after a cancellation is dropped until the end is told. */
 static void run(struct outbox *outbox)
 {
     for (;;) {
-        bool ending = atomic_load(&outbox->ending);
+        if (atomic_exchange(&outbox->turn, TURN_TAKEN) == TURN_ENDING)
+            outbox->ending = true;
         if (outbox->next == NULL)
             outbox->next = inbox_take(&outbox->inbox);
         if (atomic_load(&outbox->canceled)) {
@@ -61,21 +66,14 @@ static void run(struct outbox *outbox)
                 return;
             continue;
         }
-        if (ending) { /* it was told after the last message, and none is left */
+        if (outbox->ending) { /* it was told after the last message, and none is left */
             rpc_finish(outbox->call, outbox->code, outbox->text, SLICE_EMPTY);
             return;
         }
-        atomic_store(&outbox->busy, false);
-        bool is_idle = inbox_is_empty(&outbox->inbox) && !atomic_load(&outbox->ending);
-        if (is_idle || atomic_exchange(&outbox->busy, true))
+        int taken = TURN_TAKEN;
+        if (atomic_compare_exchange_strong(&outbox->turn, &taken, TURN_FREE))
             return;
     }
-}
-
-static void go_on(struct outbox *outbox)
-{
-    if (!atomic_exchange(&outbox->busy, true))
-        run(outbox);
 }
 
 enum status outbox_send(struct outbox *outbox, struct slice message)
@@ -89,7 +87,8 @@ enum status outbox_send(struct outbox *outbox, struct slice message)
     memcpy(outgoing->bytes, message.data, message.len);
     atomic_fetch_add(&outbox->count, 1);
     inbox_push(&outbox->inbox, &outgoing->node);
-    go_on(outbox);
+    if (atomic_exchange(&outbox->turn, TURN_CALLED) == TURN_FREE)
+        run(outbox);
     return ST_OK;
 }
 
@@ -97,8 +96,8 @@ void outbox_end(struct outbox *outbox, enum rpc_code code, const char *text)
 {
     outbox->code = code;
     outbox->text = text;
-    atomic_store(&outbox->ending, true);
-    go_on(outbox);
+    if (atomic_exchange(&outbox->turn, TURN_ENDING) == TURN_FREE)
+        run(outbox);
 }
 
 static void over(struct outbox *outbox)

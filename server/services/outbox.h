@@ -10,11 +10,12 @@ struct outbox {
     struct rpc_call *call;
     struct inbox inbox; /* of messages */
     atomic_uint count;
-    atomic_bool busy; /* somebody sends, or has ended the call */
-    atomic_bool canceled, ending;
+    atomic_int turn; /* whether somebody sends, or has ended the call */
+    atomic_bool canceled;
     atomic_int sending;
-    struct inbox_node *next; /* whoever holds busy */
-    enum rpc_code code;      /* of the end */
+    struct inbox_node *next; /* whoever's turn it is */
+    bool ending;
+    enum rpc_code code; /* of the end */
     const char *text;
 };
 
