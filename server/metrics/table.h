@@ -58,6 +58,7 @@
     X(LEASES_REVOKED, COUNTER, "etcd_debugging_lease_revoked_total", "The total number of revoked leases.") \
     X(LEASES_RENEWED, COUNTER, "etcd_debugging_lease_renewed_total", "The number of renewed leases seen by the leader.") \
     X(LEASES_EXPIRED, COUNTER, "etcd_debugging_server_lease_expired_total", "The total number of expired leases.") \
+    X(AUTH_REVISION, GAUGE, "etcd_debugging_auth_revision", "The current revision of auth store.") \
     X(QUOTA_BACKEND_BYTES, GAUGE, "etcd_server_quota_backend_bytes", "Current backend storage quota size in bytes.") \
     X(HEALTH_SUCCESSES, COUNTER, "etcd_server_health_success", "The total number of successful health checks") \
     X(HEALTH_FAILURES, COUNTER, "etcd_server_health_failures", "The total number of failed health checks")

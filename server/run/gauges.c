@@ -87,6 +87,11 @@ static int64_t compacted_keys(void *context)
     return (int64_t)stat.trimmed_count;
 }
 
+static int64_t users_revision(void *context)
+{
+    return (int64_t)machine_auth_revision(member_machine(context));
+}
+
 static int64_t log_stalled(void *context)
 {
     uint64_t now_ns = clock_monotonic_ns(clock_real());
@@ -118,6 +123,7 @@ static const struct gauge {
     {METRIC_MVCC_PUT_SIZE, put_size},
     {METRIC_MVCC_CURRENT_REVISION, current_revision},
     {METRIC_MVCC_COMPACT_REVISION, compact_revision},
+    {METRIC_AUTH_REVISION, users_revision},
 };
 #define GAUGES_COUNT (sizeof(gauges) / sizeof(gauges[0]))
 

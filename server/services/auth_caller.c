@@ -223,24 +223,19 @@ enum api_error auth_raw(enum api_error error)
     }
 }
 
-static uint64_t revision_now(const struct services *services)
-{
-    struct auth_view *view = machine_auth(services->options.machine);
-    uint64_t revision = auth_revision(view);
-    auth_view_unref(view);
-    return revision;
-}
-
 uint64_t auth_revision_before(const struct rpc_call *call)
 {
     const struct services *services = call->service;
-    return machine_auth_enabled(services->options.machine) ? revision_now(services) : 0;
+    const struct machine *machine = services->options.machine;
+    return machine_auth_enabled(machine) ? machine_auth_revision(machine) : 0;
 }
 
 enum api_error auth_is_unchanged(const struct rpc_call *call, uint64_t revision)
 {
-    return revision == 0 || revision_now(call->service) == revision ? API_OK
-                                                                    : API_AUTH_OLD_REVISION;
+    const struct services *services = call->service;
+    return revision == 0 || machine_auth_revision(services->options.machine) == revision
+               ? API_OK
+               : API_AUTH_OLD_REVISION;
 }
 
 /* ---- what this member does not know yet ---- */

@@ -292,9 +292,7 @@ static void login_applied(struct proposal *proposal, enum api_error error, struc
         log_in(login, error, /* later= */ true);
         return;
     }
-    struct auth_view *view = machine_auth(services->options.machine);
-    bool is_current = auth_revision(view) == login->users_revision;
-    auth_view_unref(view);
+    bool is_current = machine_auth_revision(services->options.machine) == login->users_revision;
     login->response = response;
     if (!is_current) {
         begin_login(login);

@@ -63,6 +63,7 @@ static void swap_tables(struct machine *machine, struct machine *with)
     machine->auth = with->auth;
     atomic_store_explicit(&machine->auth_enabled, with->auth_enabled, memory_order_relaxed);
     lock_release(machine->lock);
+    atomic_store_explicit(&machine->auth_revision, with->auth_revision, memory_order_release);
     machine_swap_lessor(machine, &with->lessor);
     with->members = before.members;
     with->removed = before.removed;

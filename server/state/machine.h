@@ -156,6 +156,9 @@ void machine_cluster_version(struct machine *machine, char *out);
 struct auth_view *machine_auth(struct machine *machine);
 /* Whether callers must be users: auth_is_enabled() of that view, without taking it. */
 bool machine_auth_enabled(const struct machine *machine);
+/* And its auth_revision(): a view that is taken afterwards is no older, and what was read in the
+ * store before is from before any later one. */
+uint64_t machine_auth_revision(const struct machine *machine);
 
 /* Whether a downgrade of the cluster, asked for through an etcd member, is under way. */
 bool machine_downgrade_enabled(struct machine *machine);

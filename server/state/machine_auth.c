@@ -95,6 +95,7 @@ enum status machine_load_auth(struct machine *machine)
     }
     machine->auth = auth_draft_end(&load.draft);
     machine->auth_enabled = machine->auth->enabled;
+    machine->auth_revision = machine->auth->revision;
     return ST_OK;
 }
 
@@ -109,6 +110,11 @@ struct auth_view *machine_auth(struct machine *machine)
 bool machine_auth_enabled(const struct machine *machine)
 {
     return atomic_load_explicit(&machine->auth_enabled, memory_order_relaxed);
+}
+
+uint64_t machine_auth_revision(const struct machine *machine)
+{
+    return atomic_load_explicit(&machine->auth_revision, memory_order_acquire);
 }
 
 void machine_set_token_sink(struct machine *machine, const struct auth_token_sink *sink)
@@ -137,6 +143,7 @@ static void publish(struct machine *machine, struct auth_view *view)
     machine->auth = view;
     lock_release(machine->lock);
     atomic_store_explicit(&machine->auth_enabled, view->enabled, memory_order_relaxed);
+    atomic_store_explicit(&machine->auth_revision, view->revision, memory_order_release);
     auth_view_unref(before);
 }
 

@@ -40,8 +40,10 @@ struct machine {
     char version[VERSION_TEXT_BYTES];
     bool downgrade_enabled;
     bool is_replaying; /* machine_replay_members(): what is changed belongs to no entry to come */
-    struct auth_view *auth;   /* apply reads it without the lock */
-    atomic_bool auth_enabled; /* read without the lock */
+    struct auth_view *auth; /* apply reads it without the lock */
+    /* Of that view, or of the one before it; read without the lock. */
+    atomic_bool auth_enabled;
+    _Atomic uint64_t auth_revision;
 };
 
 /* One entry on its way through the machine. */

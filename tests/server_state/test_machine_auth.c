@@ -266,6 +266,7 @@ static void test_machine_auth_shows_each_change_as_a_view_of_its_own(void **stat
     assert_int_equal(auth_users_count(before), 0);
     assert_int_equal(auth_users_count(after), 2);
     assert_int_equal(auth_revision(after), 7);
+    assert_int_equal(machine_auth_revision(h->machine), 7);
     assert_true(auth_is_enabled(after));
     assert_true(machine_auth_enabled(h->machine));
     const struct auth_user *bob = auth_find_user(after, SLICE("bob"));
@@ -320,6 +321,7 @@ static void test_machine_auth_is_there_after_a_restart(void **state)
     struct auth_view *view = machine_auth(h->machine);
     assert_true(auth_is_enabled(view));
     assert_int_equal(auth_revision(view), 7);
+    assert_int_equal(machine_auth_revision(h->machine), 7);
     auth_view_unref(view);
     assert_int_equal(put_as(h, "bob", "k"), API_OK);
     assert_int_equal(put_as(h, "bob", "l"), API_PERMISSION_DENIED);
@@ -478,9 +480,13 @@ static void test_machine_auth_reloads(void **state)
     enable(h);
     assert_int_equal(store_note(h->store, BUCKET_AUTH, SLICE("authEnabled"), SLICE("\0")), ST_OK);
     assert_int_equal(store_delete(h->store, BUCKET_AUTH_USERS, SLICE("bob")), ST_OK);
+    assert_int_equal(
+        store_note(h->store, BUCKET_AUTH, SLICE("authRevision"), SLICE("\0\0\0\0\0\0\0\x09")),
+        ST_OK);
     assert_int_equal(machine_reload(h->machine, (struct raft_log_id){.index = h->index, .term = 2}),
                      ST_OK);
     assert_false(machine_auth_enabled(h->machine));
+    assert_int_equal(machine_auth_revision(h->machine), 9);
     struct auth_view *view = machine_auth(h->machine);
     assert_false(auth_is_enabled(view));
     assert_null(auth_find_user(view, SLICE("bob")));
