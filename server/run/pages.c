@@ -1,7 +1,8 @@
 #include "server/run/pages.h"
 
-#include "server/loops/loops.h"
 #include "base/clock_real.h"
+#include "server/loops/loops.h"
+#include "server/run/thread_list.h"
 #include "server/state/machine.h"
 #include "storage/mvcc.h"
 
@@ -161,6 +162,8 @@ static enum status vars(void *context, struct buf *out)
                         (unsigned long long)files.rlim_cur);
     if (st == ST_OK)
         st = put_memory(out);
+    if (st == ST_OK)
+        st = put_threads(out);
     if (st == ST_OK)
         st = put_raft(context, out);
     return st == ST_OK ? buf_append(out, SLICE("}\n")) : st;

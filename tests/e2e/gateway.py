@@ -494,6 +494,9 @@ def check_flags(binary, checks):
     for host, status in (("a.example:99", 200), ("127.0.0.1", 200), ("b.example", 421), ("[::1]:99", 421)):
         checks.equal(ask(server, "/version", None, "GET", {"Host": host}).status, status, f"host {host}")
     checks.check("b.example" in server.log().decode(), "a foreign host is logged")
+    threads = json.loads(ask(server, "/debug/vars", None, "GET", {"Host": "127.0.0.1"}).body)["threads"]
+    checks.check({"consensus", "apply", "backend"} <= {thread["name"] for thread in threads}, f"threads {threads}")
+    checks.check(all(thread["cpu_seconds"] >= 0 and thread["state"] for thread in threads), f"their facts {threads}")
     server.client_port = metrics_port
     for path, status in (("/health", 200), ("/metrics", 200), ("/readyz", 200), ("/version", 404), ("/debug/vars", 404)):
         answer = ask(server, path, None, "GET", {"Host": "b.example"})
