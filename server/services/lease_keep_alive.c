@@ -10,6 +10,7 @@
 #include "base/list.h"
 #include "server/loops/leases.h"
 #include "server/services/lease_private.h"
+#include "server/services/sending.h"
 
 enum { FIELD_ID = 2, FIELD_TTL }; /* LeaseKeepAliveResponse */
 
@@ -30,9 +31,6 @@ struct incoming {
     uint8_t question[LEASE_RENEWAL_BYTES_MAX];
 };
 
-/* Where the answer in flight is. */
-enum { SEND_NONE, SEND_CALLING, SEND_WAITING, SEND_OVER };
-
 /* Whose turn it is: nobody's, somebody's, and then whether something came in since he looked. One
  * step gives it back, for the call may be over right after that. */
 enum { TURN_FREE, TURN_TAKEN, TURN_CALLED };
@@ -42,7 +40,8 @@ struct keep_alive {
     struct inbox inbox;  /* struct incoming */
     struct inbox unused; /* struct incoming, given back */
     atomic_bool canceled;
-    atomic_int turn, sending;
+    atomic_int turn;
+    struct sending sending;             /* the answer in flight */
     struct incoming end, error, cancel; /* each comes once at most */
     /* The poller's. */
     struct inbox_node *free_chain;
@@ -112,12 +111,10 @@ static void send_rest(struct keep_alive *stream)
         }
         uint8_t message[MESSAGE_BYTES_MAX];
         size_t size = encode(stream, incoming, message);
-        atomic_store(&stream->sending, SEND_CALLING);
+        sending_begin(&stream->sending);
         enum status st = rpc_send(stream->call, slice_make(message, size));
-        int calling = SEND_CALLING;
-        if (st == ST_OK && atomic_compare_exchange_strong(&stream->sending, &calling, SEND_WAITING))
+        if (sending_waits(&stream->sending, st == ST_OK))
             return; /* on_sent goes on, or on_cancel */
-        atomic_store(&stream->sending, SEND_NONE);
         if (st != ST_OK) {
             if (st != ST_CANCELED)
                 stream->end_error = api_error_of(st);
@@ -130,13 +127,8 @@ static void send_rest(struct keep_alive *stream)
 /* The answer in flight has left, or never will. */
 static void send_over(struct keep_alive *stream)
 {
-    int waiting = SEND_WAITING, calling = SEND_CALLING;
-    if (atomic_compare_exchange_strong(&stream->sending, &waiting, SEND_NONE)) {
+    if (sending_over(&stream->sending))
         send_rest(stream);
-        return;
-    }
-    /* Whoever sends is not back yet, and goes on himself. */
-    (void)atomic_compare_exchange_strong(&stream->sending, &calling, SEND_OVER);
 }
 
 /* ---- renewals ---- */

@@ -57,8 +57,8 @@ static enum status tell(struct observer *observer, struct slice header, const st
 
 static void stop_watch(struct observer *observer)
 {
+    atomic_store(&observer->stop_wanted, true); /* before the look: or nobody would see it */
     unsigned state = atomic_load(&observer->watch_state);
-    atomic_store(&observer->stop_wanted, true);
     if (state % WATCH_PHASES == WATCH_RUNNING &&
         atomic_compare_exchange_strong(&observer->watch_state, &state,
                                        state - WATCH_RUNNING + WATCH_STOPPING))

@@ -4,10 +4,6 @@
 
 #include <stdlib.h>
 
-/* Where the message in flight is: CALLING while rpc_send() runs, for it may be over before that
- * returns; then whoever called goes on. */
-enum { SEND_NONE, SEND_CALLING, SEND_WAITING, SEND_OVER };
-
 /* Whose turn it is: nobody's, somebody's, and then whether he was called once more, or for the last
  * time. One step gives it back, for the call may be over right after that. */
 enum { TURN_FREE, TURN_TAKEN, TURN_CALLED, TURN_ENDING };
@@ -39,14 +35,10 @@ static bool send_one(struct outbox *outbox)
     struct outgoing *outgoing = CONTAINER_OF(outbox->next, struct outgoing, node);
     outbox->next = outgoing->node.next;
     outgoing->node.next = NULL;
-    atomic_store(&outbox->sending, SEND_CALLING);
+    sending_begin(&outbox->sending);
     enum status st = rpc_send(outbox->call, slice_make(outgoing->bytes, outgoing->size));
     drop(outbox, &outgoing->node);
-    int calling = SEND_CALLING;
-    if (st == ST_OK && atomic_compare_exchange_strong(&outbox->sending, &calling, SEND_WAITING))
-        return false;
-    atomic_store(&outbox->sending, SEND_NONE);
-    return true;
+    return !sending_waits(&outbox->sending, st == ST_OK);
 }
 
 /* Has the turn. What comes after a cancellation is dropped until the end is told. */
@@ -102,11 +94,8 @@ void outbox_end(struct outbox *outbox, enum rpc_code code, const char *text)
 
 static void over(struct outbox *outbox)
 {
-    int waiting = SEND_WAITING, calling = SEND_CALLING;
-    if (atomic_compare_exchange_strong(&outbox->sending, &waiting, SEND_NONE))
+    if (sending_over(&outbox->sending))
         run(outbox);
-    else
-        (void)atomic_compare_exchange_strong(&outbox->sending, &calling, SEND_OVER);
 }
 
 void outbox_sent(struct outbox *outbox)

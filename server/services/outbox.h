@@ -3,6 +3,7 @@
 #ifndef SERVER_SERVICES_OUTBOX_H
 #define SERVER_SERVICES_OUTBOX_H
 #include "server/rpc/rpc.h"
+#include "server/services/sending.h"
 
 #define OUTBOX_MESSAGES_MAX 10000U /* that a client does not take */
 
@@ -12,7 +13,7 @@ struct outbox {
     atomic_uint count;
     atomic_int turn; /* whether somebody sends, or has ended the call */
     atomic_bool canceled;
-    atomic_int sending;
+    struct sending sending;
     struct inbox_node *next; /* whoever's turn it is */
     bool ending;
     enum rpc_code code; /* of the end */
