@@ -15,6 +15,7 @@ int command_backend(int argc, char **argv);
 int command_mvcc(int argc, char **argv);
 int command_compare(int argc, char **argv);
 int command_watch(int argc, char **argv);
+int command_lease(int argc, char **argv);
 
 #define BENCH_VALUE_BYTES_MAX (64U << 20) /* more than etcd or cleat take in one request */
 #endif

@@ -9,6 +9,7 @@ static const struct command commands[] = {
     {"backend", "the stores below the key space: append, commit, read, delete", command_backend},
     {"disk", "durable writes of a disk, with a verdict in words", command_disk},
     {"kv", "drives any etcd endpoint with puts and ranges", command_kv},
+    {"lease", "what leases cost any etcd endpoint that are kept alive", command_lease},
     {"mvcc", "the key space: puts, reads, compaction, restart", command_mvcc},
     {"wal", "the log, beside a loop of bare durable writes", command_wal},
     {"watch", "what watches cost any etcd endpoint: memory, time of an event, puts", command_watch},

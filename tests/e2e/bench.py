@@ -44,6 +44,19 @@ def check_kv(args, checks, server, top):
     checks.equal(code, 0, "rows of one name are found: " + text)
 
 
+def check_lease(args, checks, server, top):
+    lease = ["lease", "--endpoint", "http://" + server.endpoint, "--leases", "200", "--connections", "2", "--streams",
+             "5", "--ttl", "2", "--seconds", "3", "--pid", str(server.pid), "--json", top + "/lease.json"]
+    for words in ([], ["--rate", "300"]):
+        code, text = run(args, *lease, *words)
+        checks.equal(code, 0, f"lease {words}: " + text)
+        grant, kept, revoke = rows(top + "/lease.json")
+        checks.equal((grant["count"], revoke["count"]), (200, 200), "grants and revocations")
+        checks.check(kept["count"] > 400 and revoke["expired"] == 0 and kept["cpu_us_per_op"] > 0, f"renewals: {kept}")
+    code, text = run(args, *lease, "--rate", "10", "--seconds", "5")
+    checks.check(code == 1 and "times a lease had ended" in text, "leases that are not kept alive end: " + text)
+
+
 def main():
     parser = lib.arguments(__doc__, etcd="etcd", bench=None)
     args = parser.parse_args()
@@ -52,6 +65,7 @@ def main():
     checks = lib.Checks()
     server = lib.Server(args.etcd, top + "/server").start()
     check_kv(args, checks, server, top)
+    check_lease(args, checks, server, top)
     server.stop()
     code, text = run(args, "kv", "--endpoint", "127.0.0.1:1", "--total", "1")
     checks.check(code == 1 and "does not answer" in text, "nobody there: " + text)
@@ -64,7 +78,7 @@ def main():
     code, text = run(args, "mvcc", "--dir", top, "--keys", "2000", "--puts", "5000", "--reads",
                      "1000")
     checks.check(code == 0 and "restart, with checkpoint" in text, "mvcc: " + text)
-    for command in ("kv", "disk", "wal", "backend", "mvcc", "watch", "compare"):
+    for command in ("kv", "disk", "wal", "backend", "mvcc", "watch", "lease", "compare"):
         code, text = run(args, command, "--help")
         checks.check(code == 0 and "usage: cleat-bench " + command in text, command + " --help")
         code, text = run(args, command, "--no-such-option")

@@ -72,7 +72,7 @@ def main():
     check_page(checks, cleatctl, "cleatctl")
     check_page(checks, cleatutl, "cleatutl")
     bench = output_of([sys.executable, os.path.join(PACKAGING, "bench-man.py"), os.path.abspath(args.bench)])
-    checks.check(all(f'.SS "{command}"' in bench for command in ("disk", "wal", "kv", "compare")), "cleat-bench's page")
+    checks.check(all(f'.SS "{command}"' in bench for command in ("disk", "wal", "kv", "lease", "compare")), "cleat-bench's page")
     check_roff(checks, bench, "cleat-bench")
     check_completion(checks, cleatctl, "cleatctl", {
         "mem": ["member"], "member ''": ["add", "list", "promote", "remove", "update"], "member a": ["add"],

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""A lease with very many keys is revoked while clients write: no put waits long for it, and the keys go in one revision."""
+"""Very many leases are kept alive over many streams: none ends, no stream stands still. A lease with very many keys is
+revoked while clients write: no put waits long for it, and the keys go in one revision."""
 import json
 import os
 import subprocess
@@ -13,6 +14,14 @@ KEYS_PER_TXN = 5000
 PUT_MS_MAX = 300
 
 
+def keep_alive(args, checks, server):
+    done = subprocess.run([args.bench, "lease", "--endpoint", server.endpoint, "--leases", "2000", "--connections", "10",
+                           "--streams", "20", "--seconds", "20" if lib.FULL else "3"], stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, timeout=120, check=False)
+    print(done.stdout.decode(), flush=True)
+    checks.equal(done.returncode, 0, "leases are kept alive: " + done.stdout.decode())
+
+
 def main():
     parser = lib.arguments(__doc__, cleat="build/release/server/cleat", bench="build/release/bench/cleat-bench",
                            etcdctl="etcdctl")
@@ -22,6 +31,7 @@ def main():
     top = lib.temp_dir("lease-revoke")
     server = lib.Server(args.cleat, os.path.join(top, "data"), flags=[f"--max-txn-ops={KEYS_PER_TXN}"])
     server.start()
+    keep_alive(args, checks, server)
 
     def ctl(*words, stdin=""):
         done = subprocess.run([etcdctl, "--endpoints", server.endpoint, "--command-timeout=30s", *words], input=stdin,
