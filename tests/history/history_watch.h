@@ -1,5 +1,6 @@
 /* tests/history/history_watch.h - what watchers saw of the writes of a history: each event of its
  * keys once, in order, whatever happened to its stream meanwhile; and what leases did.
+ * watch_record.h judges one watcher where all that happened is known.
  *
  * Not thread-safe. */
 #ifndef TESTS_HISTORY_HISTORY_WATCH_H

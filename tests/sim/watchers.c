@@ -5,7 +5,7 @@
 #include "base/minmax.h"
 #include "server/state/wire.h"
 #include "server/watch/watch.h"
-#include "tests/history/watch_history.h"
+#include "tests/history/watch_record.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -22,7 +22,7 @@
 struct viewer {
     struct watchers *watchers;
     uint32_t number;
-    struct watch_history history;
+    struct watch_record record;
     char key[KEY_TEXT_BYTES]; /* "": all keys */
     uint64_t slow_ns_max;
     int64_t next;    /* the revision to go on with; 0: from now on */
@@ -54,7 +54,7 @@ static uint64_t draw(const struct viewer *viewer, uint64_t bound)
 static void note(struct viewer *viewer, enum watch_sight_kind kind,
                  const struct watch_change_seen *change)
 {
-    assert_int_equal(watch_history_add(&viewer->history, kind, change), ST_OK);
+    assert_int_equal(watch_record_add(&viewer->record, kind, change), ST_OK);
 }
 
 static void note_revision(struct viewer *viewer, enum watch_sight_kind kind, int64_t revision)
@@ -254,7 +254,7 @@ struct watchers *watchers_new(struct cluster *cluster, uint32_t count, uint32_t 
         if (draw(viewer, 2) == 0)
             snprintf(viewer->key, sizeof(viewer->key), "k%03u", (unsigned)draw(viewer, keys_count));
         uint64_t key = viewer->key[0] == '\0' ? 0 : hash64(slice_from_str(viewer->key));
-        watch_history_init(&viewer->history, key, /* wants_previous= */ true);
+        watch_record_init(&viewer->record, key, /* wants_previous= */ true);
     }
     return w;
 }
@@ -263,7 +263,7 @@ void watchers_free(struct watchers *w)
 {
     for (uint32_t i = 0; i < w->count; i++) {
         assert_int_equal(w->viewers[i].refs, 0);
-        watch_history_deinit(&w->viewers[i].history);
+        watch_record_deinit(&w->viewers[i].record);
     }
     free(w);
 }
@@ -279,7 +279,7 @@ static void judge(const struct watchers *w, const struct watch_truth *truth, boo
 {
     char why[256] = "";
     for (uint32_t i = 0; i < w->count; i++) {
-        if (!watch_history_is_true(&w->viewers[i].history, truth, complete, why, sizeof(why)))
+        if (!watch_record_is_true(&w->viewers[i].record, truth, complete, why, sizeof(why)))
             cluster_fail(w->cluster, "watcher %u of '%s': %s", i, w->viewers[i].key, why);
     }
 }

@@ -1,38 +1,38 @@
-#include "tests/history/watch_history.h"
+#include "tests/history/watch_record.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-void watch_history_init(struct watch_history *history, uint64_t key, bool wants_previous)
+void watch_record_init(struct watch_record *record, uint64_t key, bool wants_previous)
 {
-    *history = (struct watch_history){.key = key, .wants_previous = wants_previous};
+    *record = (struct watch_record){.key = key, .wants_previous = wants_previous};
 }
 
-void watch_history_deinit(struct watch_history *history)
+void watch_record_deinit(struct watch_record *record)
 {
-    free(history->sights);
+    free(record->sights);
 }
 
-enum status watch_history_add(struct watch_history *history, enum watch_sight_kind kind,
-                              const struct watch_change_seen *change)
+enum status watch_record_add(struct watch_record *record, enum watch_sight_kind kind,
+                             const struct watch_change_seen *change)
 {
-    if (history->count == history->capacity) {
-        size_t capacity = history->capacity * 2 + 64;
-        struct watch_sight *grown = realloc(history->sights, capacity * sizeof(*grown));
+    if (record->count == record->capacity) {
+        size_t capacity = record->capacity * 2 + 64;
+        struct watch_sight *grown = realloc(record->sights, capacity * sizeof(*grown));
         if (grown == NULL)
             return ST_NO_MEMORY;
-        history->sights = grown;
-        history->capacity = capacity;
+        record->sights = grown;
+        record->capacity = capacity;
     }
-    history->sights[history->count++] = (struct watch_sight){kind, *change};
+    record->sights[record->count++] = (struct watch_sight){kind, *change};
     return ST_OK;
 }
 
 /* ---- judging ---- */
 
 struct judging {
-    const struct watch_history *history;
+    const struct watch_record *record;
     const struct watch_truth *truth;
     int64_t next; /* the first revision that may still come */
     size_t at;    /* of the changes: all before were seen, or are not wanted */
@@ -56,7 +56,7 @@ static const struct watch_change_seen *next_of(struct judging *j)
 {
     for (; j->at < j->truth->count; j->at++) {
         const struct watch_change_seen *change = &j->truth->changes[j->at];
-        if (change->revision >= j->next && (j->history->key == 0 || change->key == j->history->key))
+        if (change->revision >= j->next && (j->record->key == 0 || change->key == j->record->key))
             return change;
     }
     return NULL;
@@ -81,7 +81,7 @@ static bool see_previous(struct judging *j, const struct watch_change_seen *seen
     if (seen->has_previous)
         return (before == seen->previous && before != 0) ||
                wrong(j, "another value before revision %lld", (long long)seen->revision);
-    bool may_lack = !j->history->wants_previous || before == 0 ||
+    bool may_lack = !j->record->wants_previous || before == 0 ||
                     seen->revision - 1 < j->truth->compact_revision;
     return may_lack || wrong(j, "no value before revision %lld", (long long)seen->revision);
 }
@@ -167,13 +167,13 @@ static bool see(struct judging *j, const struct watch_sight *sight)
     return see_compacted(j, sight->change.revision);
 }
 
-bool watch_history_is_true(const struct watch_history *history, const struct watch_truth *truth,
-                           bool complete, char *why, size_t why_bytes)
+bool watch_record_is_true(const struct watch_record *record, const struct watch_truth *truth,
+                          bool complete, char *why, size_t why_bytes)
 {
     struct judging j = {
-        .history = history, .truth = truth, .next = INT64_MIN, .why = why, .why_bytes = why_bytes};
-    for (size_t i = 0; i < history->count; i++) {
-        if (!see(&j, &history->sights[i]))
+        .record = record, .truth = truth, .next = INT64_MIN, .why = why, .why_bytes = why_bytes};
+    for (size_t i = 0; i < record->count; i++) {
+        if (!see(&j, &record->sights[i]))
             return false;
     }
     const struct watch_change_seen *next = next_of(&j);

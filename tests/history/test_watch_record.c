@@ -1,4 +1,4 @@
-#include "tests/history/watch_history.h"
+#include "tests/history/watch_record.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,14 +15,14 @@ static const struct watch_change_seen changes[] = {
 };
 static const struct watch_truth truth = {changes, 6, .compact_revision = -1};
 
-static void add(struct watch_history *h, enum watch_sight_kind kind, int64_t revision, uint64_t key,
+static void add(struct watch_record *h, enum watch_sight_kind kind, int64_t revision, uint64_t key,
                 uint64_t value)
 {
     const struct watch_change_seen change = {.revision = revision, .key = key, .value = value};
-    assert_int_equal(watch_history_add(h, kind, &change), ST_OK);
+    assert_int_equal(watch_record_add(h, kind, &change), ST_OK);
 }
 
-static void add_all(struct watch_history *h, size_t first, size_t end)
+static void add_all(struct watch_record *h, size_t first, size_t end)
 {
     for (size_t i = first; i < end; i++) {
         add(h, WATCH_SIGHT_EVENT, changes[i].revision, changes[i].key, changes[i].value);
@@ -31,23 +31,23 @@ static void add_all(struct watch_history *h, size_t first, size_t end)
     }
 }
 
-static void expect(struct watch_history *h, bool complete, const char *why_part)
+static void expect(struct watch_record *h, bool complete, const char *why_part)
 {
     char why[256] = "";
-    bool is_true = watch_history_is_true(h, &truth, complete, why, sizeof(why));
+    bool is_true = watch_record_is_true(h, &truth, complete, why, sizeof(why));
     if (why_part == NULL)
         assert_string_equal(why, "");
     else
         assert_non_null(strstr(why, why_part));
     assert_true(is_true == (why_part == NULL));
-    watch_history_deinit(h);
+    watch_record_deinit(h);
 }
 
 static void test_what_happened_is_true(void **state)
 {
     (void)state;
-    struct watch_history h;
-    watch_history_init(&h, 0, false);
+    struct watch_record h;
+    watch_record_init(&h, 0, false);
     add(&h, WATCH_SIGHT_OPEN, 2, 0, 0);
     add_all(&h, 0, 3);
     add(&h, WATCH_SIGHT_PROGRESS, 3, 0, 0);
@@ -55,11 +55,11 @@ static void test_what_happened_is_true(void **state)
     add_all(&h, 3, 6);
     add(&h, WATCH_SIGHT_PROGRESS, 6, 0, 0);
     expect(&h, true, NULL);
-    watch_history_init(&h, 2, false);
+    watch_record_init(&h, 2, false);
     add(&h, WATCH_SIGHT_OPEN, 1, 0, 0);
     add_all(&h, 2, 4);
     expect(&h, true, NULL);
-    watch_history_init(&h, 0, false);
+    watch_record_init(&h, 0, false);
     add(&h, WATCH_SIGHT_OPEN, 7, 0, 0);
     expect(&h, true, NULL);
 }
@@ -67,44 +67,44 @@ static void test_what_happened_is_true(void **state)
 static void test_each_promise_is_kept_watch_over(void **state)
 {
     (void)state;
-    struct watch_history h;
-    watch_history_init(&h, 0, false); /* ordered, reliable */
+    struct watch_record h;
+    watch_record_init(&h, 0, false); /* ordered, reliable */
     add(&h, WATCH_SIGHT_OPEN, 2, 0, 0);
     add_all(&h, 1, 3);
     expect(&h, false, "an event at 3 where 2 comes next");
-    watch_history_init(&h, 0, false);
+    watch_record_init(&h, 0, false);
     add(&h, WATCH_SIGHT_OPEN, 2, 0, 0);
     add_all(&h, 0, 5);
     expect(&h, true, "the event at 6 never came");
-    watch_history_init(&h, 0, false); /* unique */
+    watch_record_init(&h, 0, false); /* unique */
     add(&h, WATCH_SIGHT_OPEN, 2, 0, 0);
     add_all(&h, 0, 1);
     add_all(&h, 0, 1);
     expect(&h, false, "an event at 2 again");
-    watch_history_init(&h, 0, false); /* atomic */
+    watch_record_init(&h, 0, false); /* atomic */
     add(&h, WATCH_SIGHT_OPEN, 3, 0, 0);
     add_all(&h, 1, 2);
     add(&h, WATCH_SIGHT_END, 0, 0, 0);
     expect(&h, false, "revision 3 in two responses");
-    watch_history_init(&h, 0, false); /* resumable */
+    watch_record_init(&h, 0, false); /* resumable */
     add(&h, WATCH_SIGHT_OPEN, 2, 0, 0);
     add_all(&h, 0, 1);
     add(&h, WATCH_SIGHT_OPEN, 4, 0, 0);
     expect(&h, false, "it goes on at 4 without the event at 3");
-    watch_history_init(&h, 0, false); /* bookmarkable */
+    watch_record_init(&h, 0, false); /* bookmarkable */
     add(&h, WATCH_SIGHT_OPEN, 2, 0, 0);
     add_all(&h, 0, 1);
     add(&h, WATCH_SIGHT_PROGRESS, 4, 0, 0);
     expect(&h, false, "progress to 4, but the event at 3 has not come");
-    watch_history_init(&h, 0, false); /* too early for where it begins */
+    watch_record_init(&h, 0, false); /* too early for where it begins */
     add(&h, WATCH_SIGHT_OPEN, 4, 0, 0);
     add_all(&h, 1, 3);
     expect(&h, false, "an event at 3 again, or too early");
-    watch_history_init(&h, 0, false);
+    watch_record_init(&h, 0, false);
     add(&h, WATCH_SIGHT_OPEN, 2, 0, 0);
     add(&h, WATCH_SIGHT_EVENT, 2, 1, 99);
     expect(&h, false, "another event at 2");
-    watch_history_init(&h, 0, false);
+    watch_record_init(&h, 0, false);
     add(&h, WATCH_SIGHT_OPEN, 2, 0, 0);
     add(&h, WATCH_SIGHT_COMPACTED, 4, 0, 0);
     expect(&h, false, "compacted at 4, which never was");
@@ -113,21 +113,21 @@ static void test_each_promise_is_kept_watch_over(void **state)
 static void test_the_value_before_is_the_one_before(void **state)
 {
     (void)state;
-    struct watch_history h;
+    struct watch_record h;
     struct watch_change_seen seen = changes[1];
-    watch_history_init(&h, 1, true);
+    watch_record_init(&h, 1, true);
     add(&h, WATCH_SIGHT_OPEN, 2, 0, 0);
     add_all(&h, 0, 1);
     seen.has_previous = true;
     seen.previous = 10;
-    assert_int_equal(watch_history_add(&h, WATCH_SIGHT_EVENT, &seen), ST_OK);
+    assert_int_equal(watch_record_add(&h, WATCH_SIGHT_EVENT, &seen), ST_OK);
     expect(&h, false, NULL);
-    watch_history_init(&h, 1, true);
+    watch_record_init(&h, 1, true);
     add(&h, WATCH_SIGHT_OPEN, 3, 0, 0);
     seen.previous = 11;
-    assert_int_equal(watch_history_add(&h, WATCH_SIGHT_EVENT, &seen), ST_OK);
+    assert_int_equal(watch_record_add(&h, WATCH_SIGHT_EVENT, &seen), ST_OK);
     expect(&h, false, "another value before revision 3");
-    watch_history_init(&h, 1, true);
+    watch_record_init(&h, 1, true);
     add(&h, WATCH_SIGHT_OPEN, 3, 0, 0);
     add(&h, WATCH_SIGHT_EVENT, 3, 1, 11);
     expect(&h, false, "no value before revision 3");

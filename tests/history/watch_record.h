@@ -1,12 +1,13 @@
-/* tests/history/watch_history.h - what one watcher saw, over all the streams it had, and whether
- * that is what happened, where all that happened is known (the simulator; history_watch.h goes by
- * the answers of clients). Judged are etcd's promises: events come in order (ordered), none twice
- * (unique), none is left out (reliable), those of one revision come together (atomic), a watch goes
- * on where the one before ended (resumable), a notification of progress means that everything up to
- * it was there (bookmarkable), and the value before a change is the one before it. Not thread-safe.
+/* tests/history/watch_record.h - what one watcher saw, over all the streams it had, and whether
+ * that is what happened, where all that happened is known: in the simulator. history_watch.h judges
+ * without that, from the answers of clients. Judged are etcd's promises: events come in order
+ * (ordered), none twice (unique), none is left out (reliable), those of one revision come together
+ * (atomic), a watch goes on where the one before ended (resumable), a notification of progress
+ * means that everything up to it was there (bookmarkable), and the value before a change is the one
+ * before it. Not thread-safe.
  */
-#ifndef TESTS_HISTORY_WATCH_HISTORY_H
-#define TESTS_HISTORY_WATCH_HISTORY_H
+#ifndef TESTS_HISTORY_WATCH_RECORD_H
+#define TESTS_HISTORY_WATCH_RECORD_H
 #include "base/status.h"
 
 #include <stdbool.h>
@@ -33,18 +34,18 @@ struct watch_sight {
     struct watch_change_seen change; /* of an event; else its revision alone */
 };
 
-struct watch_history {
+struct watch_record {
     struct watch_sight *sights; /* owned */
     size_t count, capacity;
     uint64_t key; /* the only one that is watched; 0: all */
     bool wants_previous;
 };
 
-void watch_history_init(struct watch_history *history, uint64_t key, bool wants_previous);
-void watch_history_deinit(struct watch_history *history);
+void watch_record_init(struct watch_record *record, uint64_t key, bool wants_previous);
+void watch_record_deinit(struct watch_record *record);
 /* Errors: ST_NO_MEMORY. */
-CHECKED enum status watch_history_add(struct watch_history *history, enum watch_sight_kind kind,
-                                      const struct watch_change_seen *change);
+CHECKED enum status watch_record_add(struct watch_record *record, enum watch_sight_kind kind,
+                                     const struct watch_change_seen *change);
 
 /* All changes that there were, in order. */
 struct watch_truth {
@@ -53,6 +54,6 @@ struct watch_truth {
     int64_t compact_revision; /* the highest there was */
 };
 /* False: why says what is wrong. complete: everything must have come by now. */
-bool watch_history_is_true(const struct watch_history *history, const struct watch_truth *truth,
-                           bool complete, char *why, size_t why_bytes);
+bool watch_record_is_true(const struct watch_record *record, const struct watch_truth *truth,
+                          bool complete, char *why, size_t why_bytes);
 #endif
