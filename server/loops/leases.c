@@ -109,9 +109,8 @@ static bool propose_revocation(struct leases *leases, lease_id id, raft_term ter
     uint64_t request_id = loops_next_id(loops);
     struct revocation *revocation = calloc(1, sizeof(*revocation));
     struct raft_payload *payload =
-        revocation == NULL
-            ? NULL
-            : internal_request_payload(INTERNAL_LEASE_REVOKE, slice_make(body, size), request_id);
+        revocation == NULL ? NULL
+                           : wrap(loops, INTERNAL_LEASE_REVOKE, slice_make(body, size), request_id);
     if (payload == NULL) {
         free(revocation);
         return false;
