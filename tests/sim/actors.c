@@ -48,6 +48,8 @@ struct client {
     uint64_t next_ns; /* when not busy */
     /* The operation under way. */
     enum action_kind kind;
+    bool is_stranger; /* whoever it is in whose name it writes, it may not */
+    uint64_t auth_stretch;
     uint32_t member;
     uint64_t life, began_ns, deadline_ns;
     raft_index commit_needed; /* known to some member when it began */
@@ -59,13 +61,19 @@ struct client {
     struct read_request read;
 };
 
+/* What else is known of a write. */
+struct write_note {
+    bool is_refused;
+    uint64_t forbidden_stretch; /* of auth, in which it may not happen; 0: it may */
+};
+
 struct actors {
     struct cluster *cluster;
     struct actors_options options;
     struct client clients[ACTORS_CLIENTS_MAX];
     struct history history;
-    bool *refused; /* by operation of the history */
-    uint32_t refused_capacity;
+    struct write_note *notes; /* by operation of the history */
+    uint32_t notes_capacity;
     uint64_t *seen; /* last value a client read, by key */
     uint64_t values_count;
     struct actors_stat stat;
@@ -122,33 +130,46 @@ static void check_in_time(const struct client *client)
                  (unsigned long long)((cluster_local_ns(m) - client->deadline_ns) / NS_PER_MS));
 }
 
-/* Errors of calls that never came to the core. */
+/* Errors of calls that never came to the core, and of those who may not. */
 static bool surely_nothing_happened(enum api_error error)
 {
-    return error == API_TOO_MANY_REQUESTS || error == API_DISK_FULL ||
+    return cluster_is_refusal(error) || error == API_TOO_MANY_REQUESTS || error == API_DISK_FULL ||
            error == API_DEADLINE_EXCEEDED;
 }
 
-static void note_refused(struct actors *actors, uint32_t id)
+static struct write_note *note_of(struct actors *actors, uint32_t id)
 {
-    if (id >= actors->refused_capacity) {
+    if (id >= actors->notes_capacity) {
         uint32_t wanted = 2 * id + 64;
-        actors->refused = realloc(actors->refused, wanted * sizeof(bool));
-        assert_non_null(actors->refused);
-        for (uint32_t i = actors->refused_capacity; i < wanted; i++)
-            actors->refused[i] = false;
-        actors->refused_capacity = wanted;
+        actors->notes = realloc(actors->notes, wanted * sizeof(actors->notes[0]));
+        assert_non_null(actors->notes);
+        for (uint32_t i = actors->notes_capacity; i < wanted; i++)
+            actors->notes[i] = (struct write_note){0};
+        actors->notes_capacity = wanted;
     }
-    actors->refused[id] = true;
+    return &actors->notes[id];
+}
+
+/* Root may everything, everybody may while auth is off. */
+static void check_refusal(const struct client *client, enum api_error error)
+{
+    struct cluster *cluster = client->actors->cluster;
+    bool is_off = client->auth_stretch != 0 && client->auth_stretch == cluster->auth.stretch &&
+                  !cluster->auth.is_on;
+    if (is_off || (error == API_PERMISSION_DENIED && !client->is_stranger))
+        cluster_fail(cluster, "%s of client %u was refused: %s", kind_names[client->kind],
+                     client->number, api_error_text(error));
 }
 
 static void note_error(struct client *client, enum api_error error)
 {
     struct actors *actors = client->actors;
+    if (cluster_is_refusal(error))
+        check_refusal(client, error);
     if (surely_nothing_happened(error)) {
         actors->stat.refused_count++;
         if (client->op.is_write)
-            note_refused(actors, client->history_id);
+            note_of(actors, client->history_id)->is_refused = true;
     } else {
         actors->stat.open_count++;
     }
@@ -378,6 +399,21 @@ static struct slice draw_compaction(struct client *client)
     return encode_compact(&client->arena, &request);
 }
 
+/* Mostly root; sometimes one that must be refused: a user without any role, or root as it was known
+ * before the newest change of users and roles. */
+static struct auth_caller draw_caller(struct client *client)
+{
+    struct cluster_member *m = member_of(client);
+    struct auth_caller caller = cluster_root(m);
+    client->is_stranger = caller.revision != 0 && draw(client, 20) == 0;
+    if (!client->is_stranger)
+        return caller;
+    if (draw(client, 2) == 0)
+        return cluster_guest(m);
+    caller.revision--;
+    return caller;
+}
+
 static void begin_write(struct client *client)
 {
     enum internal_field field = INTERNAL_COMPACTION;
@@ -387,12 +423,16 @@ static void begin_write(struct client *client)
     if (client->kind != ACTION_COMPACT)
         assert_int_equal(history_call(&client->actors->history, &client->op, &client->history_id),
                          ST_OK);
+    const struct auth_caller caller = draw_caller(client);
+    const struct cluster_auth *auth = &client->actors->cluster->auth;
+    if (client->is_stranger && client->kind != ACTION_COMPACT && auth->is_on)
+        note_of(client->actors, client->history_id)->forbidden_stretch = auth->stretch;
     uint64_t id = loops_next_id(loops);
     client->call = (struct rpc_call){.arena = &client->arena};
     client->proposal =
         (struct proposal){.request = {.deadline_ns = client->deadline_ns, .call = &client->call},
                           .id = id,
-                          .payload = internal_request_payload(field, body, id),
+                          .payload = internal_request_payload_as(field, body, id, &caller),
                           .done = write_done};
     assert_non_null(client->proposal.payload);
     loops_propose(loops, &client->proposal);
@@ -437,6 +477,7 @@ static void begin(struct client *client)
     }
     client->is_busy = true;
     client->kind = draw_kind(client);
+    client->auth_stretch = cluster->auth.stretch;
     client->life = member_of(client)->lives_count;
     client->began_ns = cluster->now_ns;
     client->deadline_ns = cluster_local_ns(member_of(client)) + CALL_NS;
@@ -496,7 +537,7 @@ void actors_free(struct actors *actors)
         arena_deinit(&actors->clients[i].arena);
     }
     history_deinit(&actors->history);
-    free(actors->refused);
+    free(actors->notes);
     free(actors->seen);
     free(actors);
 }
@@ -536,8 +577,13 @@ static void judge_write(const struct actors *actors, uint32_t id, const struct c
 {
     const struct history_op *op = &actors->history.ops[id];
     bool is_answered = op->end != HISTORY_NEVER;
-    bool is_refused = id < actors->refused_capacity && actors->refused[id];
-    if (event != NULL && (is_refused || (is_answered && !op->changed)))
+    const struct write_note note =
+        id < actors->notes_capacity ? actors->notes[id] : (struct write_note){0};
+    if (event != NULL && note.forbidden_stretch != 0 &&
+        note.forbidden_stretch == event->auth_stretch)
+        cluster_fail(actors->cluster, "a write of client %u happened, and nobody may do it",
+                     op->client);
+    if (event != NULL && (note.is_refused || (is_answered && !op->changed)))
         cluster_fail(actors->cluster, "a write of client %u was refused, and happened", op->client);
     if (is_answered && op->changed && (event == NULL || event->revision != op->revision))
         cluster_fail(actors->cluster,

@@ -13,8 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Grows a table of 64-bit facts so that index is in it; new ones are 0: not known. */
-static void reserve(uint64_t **table, uint64_t *count, uint64_t index)
+void cluster_reserve_facts(uint64_t **table, uint64_t *count, uint64_t index)
 {
     if (index < *count)
         return;
@@ -38,7 +37,7 @@ static void check_leader(struct cluster_member *m, const struct raft_status *sta
     raft_term term = status->hard_state.term;
     if (status->role != RAFT_LEADER)
         return;
-    reserve(&history->leader_of_term, &history->terms_count, term);
+    cluster_reserve_facts(&history->leader_of_term, &history->terms_count, term);
     raft_id *leader = &history->leader_of_term[term];
     if (*leader != 0 && *leader != m->id)
         cluster_fail(m->cluster, "two leaders in term %u", (unsigned)term);
@@ -116,7 +115,7 @@ static void check_applied_at(struct cluster_member *m, struct raft_log_id applie
 {
     struct cluster_history *history = history_of(m);
     while (applied.index > 0 && applied.term > 0) {
-        reserve(&history->term_of_index, &history->indexes_count, applied.index);
+        cluster_reserve_facts(&history->term_of_index, &history->indexes_count, applied.index);
         raft_term *term = &history->term_of_index[applied.index];
         if (*term != 0 && *term != applied.term)
             cluster_fail(m->cluster, "member %u applied entry %llu of term %llu, others of %llu",
@@ -202,6 +201,7 @@ void cluster_check_step(struct cluster_member *m)
     check_commit(m, &status);
     cluster_note_lead(m);
     check_applied(m);
+    cluster_check_auth(m);
     struct cluster_history *history = history_of(m);
     history->commit_max = max_u64(history->commit_max, status.hard_state.commit);
 }
@@ -301,7 +301,7 @@ static void check_configuration(struct cluster_member *m, const struct store_mar
     struct cluster_history *history = history_of(m);
     if (mark->index == 0)
         return;
-    reserve(&history->conf_of_index, &history->confs_count, mark->index);
+    cluster_reserve_facts(&history->conf_of_index, &history->confs_count, mark->index);
     uint64_t hash = hash64(mark->conf_state);
     uint64_t *known = &history->conf_of_index[mark->index];
     if (*known != 0 && *known != hash)
@@ -346,7 +346,7 @@ static void append_event(struct cluster_history *history, const struct cluster_e
     history->events[history->events_count++] = *event;
     if (event->value == 0)
         return;
-    reserve(&history->event_of_value, &history->values_count, event->value);
+    cluster_reserve_facts(&history->event_of_value, &history->values_count, event->value);
     history->event_of_value[event->value] = history->events_count;
 }
 
@@ -415,7 +415,9 @@ void cluster_check_event(void *context, struct revision revision, bool tombstone
     struct cluster_member *m = context;
     struct cluster_history *history = history_of(m);
     struct cluster_event event = event_of(revision.main, tombstone, record);
-    reserve(&history->event_of_revision, &history->revisions_count, (uint64_t)revision.main);
+    event.auth_stretch = m->cluster->auth.stretch;
+    cluster_reserve_facts(&history->event_of_revision, &history->revisions_count,
+                          (uint64_t)revision.main);
     uint64_t *first = &history->event_of_revision[revision.main];
     if (*first == 0)
         *first = history->events_count + 1;
@@ -444,6 +446,7 @@ void cluster_free_history(struct cluster_history *history)
     free(history->event_of_revision);
     free(history->event_of_value);
     free(history->conf_of_index);
+    free(history->auth_of_index);
     free(history->leader_of_term);
     free(history->term_of_index);
 }
@@ -500,7 +503,10 @@ static void compare_states(struct cluster *cluster)
         const struct raft_conf_state *conf_state = raft_conf_state(m->raft);
         if (first != NULL && memcmp(conf_state, raft_conf_state(first->raft), sizeof(*conf_state)))
             cluster_fail(cluster, "member %u has another configuration", i);
+        if (first != NULL && m->auth_hash != first->auth_hash)
+            cluster_fail(cluster, "member %u holds other users and roles", i);
         cluster_note(cluster, hash);
+        cluster_note(cluster, m->auth_hash);
         expected = hash;
         first = m;
         cluster_check_puts(m, UINT64_MAX);

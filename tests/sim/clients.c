@@ -77,11 +77,13 @@ struct operation *cluster_put(struct cluster *cluster, uint32_t member)
     write_key(body + KEY_BYTES + 4, operation->number);
     struct loops *loops = cluster->members[member].loops;
     uint64_t id = loops_next_id(loops);
-    operation->put = (struct proposal){
-        .request.deadline_ns = operation->deadline_ns,
-        .id = id,
-        .payload = internal_request_payload(INTERNAL_PUT, slice_make(body, sizeof(body)), id),
-        .done = put_done};
+    const struct auth_caller root = cluster_root(&cluster->members[member]);
+    struct slice put = slice_make(body, sizeof(body));
+    operation->put =
+        (struct proposal){.request.deadline_ns = operation->deadline_ns,
+                          .id = id,
+                          .payload = internal_request_payload_as(INTERNAL_PUT, put, id, &root),
+                          .done = put_done};
     assert_non_null(operation->put.payload);
     loops_propose(loops, &operation->put);
     return operation;

@@ -301,6 +301,7 @@ static void open_store(struct cluster_member *m)
 
 static void close_store(struct cluster_member *m)
 {
+    cluster_forget_auth(m);
     machine_close(m->machine);
     mvcc_close(m->mvcc);
     store_close(m->store);

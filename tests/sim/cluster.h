@@ -9,6 +9,7 @@
 #define TESTS_SIM_CLUSTER_H
 #include "base/clock.h"
 #include "server/loops/loops.h"
+#include "server/state/kv_request.h"
 #include "server/watch/watch.h"
 #include "tests/fakes/fake_disk.h"
 #include "tests/sim/network.h"
@@ -113,9 +114,12 @@ struct cluster_member {
     uint64_t paused_until_ns; /* no actor takes a step before */
     uint64_t last_paused_ns;  /* when the newest pause was to end */
     struct raft_log_id applied_seen;
-    uint64_t committed_seen;  /* the store's */
-    raft_index durable_seen;  /* the log's, also while the member is down */
-    struct cluster_lead lead; /* before the step under way */
+    struct auth_view *auth_seen; /* counted: users and roles after its last step */
+    uint64_t auth_hash;          /* of them */
+    raft_index auth_upto;        /* they are those of this index */
+    uint64_t committed_seen;     /* the store's */
+    raft_index durable_seen;     /* the log's, also while the member is down */
+    struct cluster_lead lead;    /* before the step under way */
     uint64_t lives_count;
 };
 
@@ -134,6 +138,7 @@ struct cluster_event {
     bool is_delete;
     uint64_t value; /* the number in front of a space; 0: deleted, or none */
     int64_t revision;
+    uint64_t auth_stretch; /* when it was first applied */
 };
 
 /* Who led, what was written and what was applied, for all time. */
@@ -146,6 +151,10 @@ struct cluster_history {
     raft_index commit_max;   /* known to any member */
     uint64_t *conf_of_index; /* hash of the configuration in force after this entry */
     raft_index confs_count;
+    uint64_t *auth_of_index; /* hash of users and roles after this entry */
+    raft_index auths_count;
+    raft_index auth_index;          /* the highest that any member was seen at, and */
+    uint64_t auth_revision;         /* the revision of users and roles there */
     struct cluster_entry **entries; /* by index */
     raft_index entries_count;
     struct cluster_event *events; /* in order */
@@ -154,6 +163,13 @@ struct cluster_history {
     uint64_t values_count;
     uint64_t *event_of_revision; /* its first one, counted from 1 */
     uint64_t revisions_count;
+};
+
+/* What is certain of auth by the answers to those who switch it: it is on, or off, from the answer
+ * until the next one asks for something else. A time in which it is so has a number. */
+struct cluster_auth {
+    uint64_t stretch; /* 0: nothing is certain */
+    bool is_on;
 };
 
 struct cluster {
@@ -173,6 +189,7 @@ struct cluster {
     void *on_change_context;
     int64_t *others_revisions; /* ascending: made by those whom the history does not know */
     uint64_t others_count, others_capacity;
+    struct cluster_auth auth;
 };
 
 /* The founding members exist and run; nobody leads yet. */
@@ -215,7 +232,13 @@ void cluster_join(struct cluster *cluster, uint32_t member);
 /* The running member that leads in the highest term, or CLUSTER_MEMBERS_MAX. */
 uint32_t cluster_leader(struct cluster *cluster);
 void cluster_wait_for_leader(struct cluster *cluster);
-/* A put by a client of this member. */
+/* On whose behalf a client of this member proposes, as it would if it had just logged in as root:
+ * nobody's while auth is off by what the member knows. And one who may nothing while auth is on. */
+struct auth_caller cluster_root(const struct cluster_member *member);
+struct auth_caller cluster_guest(const struct cluster_member *member);
+/* An answer to one who may not, or not any more. */
+bool cluster_is_refusal(enum api_error error);
+/* A put by a client of this member, as root. */
 struct operation *cluster_put(struct cluster *cluster, uint32_t member);
 /* A linearizable read of all keys: it must see every put that was acknowledged before it began. */
 struct operation *cluster_read(struct cluster *cluster, uint32_t member);

@@ -22,8 +22,15 @@ void cluster_check_message(struct cluster_member *member, const struct raft_mess
 void cluster_check_event(void *context, struct revision revision, bool tombstone,
                          struct slice record);
 void cluster_free_history(struct cluster_history *history);
+/* Grows a table of 64-bit facts so that index is in it; new ones are 0: not known. */
+void cluster_reserve_facts(uint64_t **table, uint64_t *count, uint64_t index);
 /* ConfChange{AddNode} of this member, as founding members have it in their logs. Owned. */
 struct raft_payload *cluster_founding_change(const struct cluster_member *member, uint64_t id);
+
+/* ---- auth.c ---- */
+/* What a member holds of users and roles, after a step: the same as others at its index. */
+void cluster_check_auth(struct cluster_member *member);
+void cluster_forget_auth(struct cluster_member *member); /* its store is closed */
 
 /* ---- clients.c ---- */
 void cluster_free_operations(struct cluster *cluster);

@@ -145,10 +145,12 @@ static void propose(struct leaser *leaser, enum internal_field field, struct sli
 {
     struct cluster_member *m = &leaser->leasers->cluster->members[leaser->member];
     uint64_t id = loops_next_id(m->loops);
-    leaser->proposal = (struct proposal){.request.deadline_ns = cluster_local_ns(m) + DEADLINE_NS,
-                                         .id = id,
-                                         .payload = internal_request_payload(field, body, id),
-                                         .done = proposal_done};
+    const struct auth_caller root = cluster_root(m);
+    leaser->proposal =
+        (struct proposal){.request.deadline_ns = cluster_local_ns(m) + DEADLINE_NS,
+                          .id = id,
+                          .payload = internal_request_payload_as(field, body, id, &root),
+                          .done = proposal_done};
     assert_non_null(leaser->proposal.payload);
     loops_propose(m->loops, &leaser->proposal);
 }

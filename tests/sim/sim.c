@@ -11,6 +11,7 @@
 #include "tests/sim/actors.h"
 #include "tests/sim/faults.h"
 #include "tests/sim/leasers.h"
+#include "tests/sim/users.h"
 #include "tests/sim/watchers.h"
 
 #include <dirent.h>
@@ -25,6 +26,7 @@
 #define CHAOS_NS_MIN (10 * NS_PER_S)
 #define CHAOS_NS_SPREAD (30 * NS_PER_S)
 #define LEASERS 3U
+#define USERS 3U
 #define JOBS_MAX 64U
 #define FAILURES_MAX 5U /* then it stops */
 #define NS_PER_HOUR (3600 * NS_PER_S)
@@ -44,6 +46,7 @@ struct outcome {
     struct actors_stat clients;
     struct watchers_stat watches;
     struct leasers_stat leases;
+    struct users_stat users;
     uint64_t faults[FAULTS_COUNT];
     uint64_t elections, installs, lives;
 };
@@ -64,34 +67,46 @@ static uint32_t members_of(const struct settings *settings, uint64_t seed)
                                         : by_seed[seed % (sizeof(by_seed) / sizeof(by_seed[0]))];
 }
 
-static void disturb_for(struct cluster *cluster, struct actors *actors, struct watchers *watchers,
-                        struct leasers *leasers, struct faults *faults, uint64_t for_ns)
+/* Who is there besides the members. */
+struct company {
+    struct actors *actors;
+    struct watchers *watchers;
+    struct leasers *leasers;
+    struct users *users;
+    struct faults *faults;
+};
+
+static uint64_t next_ns_of(const struct company *company)
+{
+    uint64_t next_ns = min_u64(actors_next_ns(company->actors), leasers_next_ns(company->leasers));
+    next_ns = min_u64(next_ns, watchers_next_ns(company->watchers));
+    next_ns = min_u64(next_ns, users_next_ns(company->users));
+    return min_u64(next_ns, faults_next_ns(company->faults));
+}
+
+static void disturb_for(struct cluster *cluster, const struct company *company, uint64_t for_ns)
 {
     uint64_t until_ns = cluster->now_ns + for_ns;
     while (cluster->now_ns < until_ns) {
-        faults_step(faults);
-        actors_step(actors);
-        watchers_step(watchers);
-        leasers_step(leasers);
-        uint64_t next_ns = min_u64(actors_next_ns(actors), leasers_next_ns(leasers));
-        uint64_t watcher_ns = watchers_next_ns(watchers);
-        next_ns = next_ns < watcher_ns ? next_ns : watcher_ns;
-        uint64_t fault_ns = faults_next_ns(faults);
-        next_ns = next_ns < fault_ns ? next_ns : fault_ns;
-        cluster_step(cluster, next_ns < until_ns ? next_ns : until_ns);
+        faults_step(company->faults);
+        actors_step(company->actors);
+        watchers_step(company->watchers);
+        leasers_step(company->leasers);
+        users_step(company->users);
+        cluster_step(cluster, min_u64(next_ns_of(company), until_ns));
     }
 }
 
-static void fill_outcome(const struct cluster *cluster, const struct actors *actors,
-                         const struct watchers *watchers, const struct leasers *leasers,
-                         const struct faults *faults, struct outcome *out)
+static void fill_outcome(const struct cluster *cluster, const struct company *company,
+                         struct outcome *out)
 {
     *out = (struct outcome){
         .hash = cluster->hash, .steps_count = cluster->steps_count, .virtual_ns = cluster->now_ns};
-    actors_get_stat(actors, &out->clients);
-    watchers_get_stat(watchers, &out->watches);
-    leasers_get_stat(leasers, &out->leases);
-    memcpy(out->faults, faults_counts(faults), sizeof(out->faults));
+    actors_get_stat(company->actors, &out->clients);
+    watchers_get_stat(company->watchers, &out->watches);
+    leasers_get_stat(company->leasers, &out->leases);
+    users_get_stat(company->users, &out->users);
+    memcpy(out->faults, faults_counts(company->faults), sizeof(out->faults));
     for (raft_term term = 0; term < cluster->history.terms_count; term++)
         out->elections += cluster->history.leader_of_term[term] != 0;
     for (uint32_t i = 0; i < CLUSTER_MEMBERS_MAX; i++) {
@@ -122,26 +137,29 @@ static void run_seed(const struct settings *settings, uint64_t seed, const char 
         .compacts = rng_below(&rng, 2) == 0,
     };
     struct cluster *cluster = cluster_new(&options);
-    struct actors *actors = actors_new(cluster, &clients);
-    struct watchers *watchers =
+    struct company company = {.actors = actors_new(cluster, &clients)};
+    company.watchers =
         watchers_new(cluster, 1 + (uint32_t)rng_below(&rng, WATCHERS_MAX), clients.keys_count);
-    struct leasers *leasers = leasers_new(cluster, LEASERS);
-    struct faults *faults = faults_new(cluster);
-    disturb_for(cluster, actors, watchers, leasers, faults,
-                CHAOS_NS_MIN + rng_below(&rng, CHAOS_NS_SPREAD));
-    faults_finish(faults);
-    actors_finish(actors);
-    leasers_finish(leasers);
+    company.leasers = leasers_new(cluster, LEASERS);
+    company.users = users_new(cluster, USERS);
+    company.faults = faults_new(cluster);
+    disturb_for(cluster, &company, CHAOS_NS_MIN + rng_below(&rng, CHAOS_NS_SPREAD));
+    faults_finish(company.faults);
+    actors_finish(company.actors);
+    leasers_finish(company.leasers);
+    users_finish(company.users);
     cluster_settle(cluster);
-    actors_judge(actors);
-    leasers_judge(leasers);
-    watchers_judge(watchers);
-    fill_outcome(cluster, actors, watchers, leasers, faults, out);
-    faults_free(faults);
+    actors_judge(company.actors);
+    users_judge(company.users);
+    leasers_judge(company.leasers);
+    watchers_judge(company.watchers);
+    fill_outcome(cluster, &company, out);
+    faults_free(company.faults);
     cluster_free(cluster);
-    actors_free(actors);
-    leasers_free(leasers);
-    watchers_free(watchers);
+    actors_free(company.actors);
+    leasers_free(company.leasers);
+    users_free(company.users);
+    watchers_free(company.watchers);
 }
 
 /* ---- a process for each ---- */
@@ -313,6 +331,10 @@ static void print_totals(const struct totals *totals, const struct settings *set
            sum->watches.compacted_count);
     printf("leases: %" PRIu64 " granted, %" PRIu64 " renewals, %" PRIu64 " with keys ended\n",
            sum->leases.grants_count, sum->leases.renewals_count, sum->leases.ended_count);
+    printf("users: %" PRIu64 " changes, %" PRIu64 " refused, %" PRIu64 " looks, %" PRIu64
+           " times auth on or off\n",
+           sum->users.changes_count, sum->users.refused_count, sum->users.looks_count,
+           sum->users.switches_count);
     printf("members: %" PRIu64 " terms led, %" PRIu64 " starts, %" PRIu64 " snapshots installed\n",
            sum->elections, sum->lives, sum->installs);
     printf("faults:");
