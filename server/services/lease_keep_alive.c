@@ -11,6 +11,7 @@
 #include "server/loops/leases.h"
 #include "server/services/lease_private.h"
 #include "server/services/sending.h"
+#include "server/watch/watch.h"
 
 enum { FIELD_ID = 2, FIELD_TTL }; /* LeaseKeepAliveResponse */
 
@@ -35,8 +36,16 @@ struct incoming {
  * step gives it back, for the call may be over right after that. */
 enum { TURN_FREE, TURN_TAKEN, TURN_CALLED };
 
+/* Of a stream that would rather end than go on without a leader: the watch hub looks for one. */
+struct guard {
+    struct watch_stream looks;
+    struct keep_alive *stream;
+    struct incoming lost;
+};
+
 struct keep_alive {
     struct rpc_call *call;
+    struct guard *guard; /* NULL: it does not mind */
     struct inbox inbox;  /* struct incoming */
     struct inbox unused; /* struct incoming, given back */
     atomic_bool canceled;
@@ -265,26 +274,30 @@ static void take_incoming(struct keep_alive *stream)
     }
 }
 
+static void finish(struct keep_alive *stream)
+{
+    if (stream->guard != NULL)
+        watch_stream_close(&stream->guard->looks);
+    if (stream->end_error == API_OK)
+        rpc_finish(stream->call, RPC_OK, NULL, SLICE_EMPTY);
+    else
+        finish_error(stream->call, stream->end_error);
+}
+
 /* Goes on with an idle stream, or ends it; then the turn stays taken, and nobody comes any more. */
 static void run(struct keep_alive *stream)
 {
     for (;;) {
         atomic_exchange(&stream->turn, TURN_TAKEN);
         take_incoming(stream);
-        if (stream->gone) {
-            finish_error(stream->call, API_CANCELED);
-            return;
-        }
-        if (stream->end_error != API_OK) {
-            finish_error(stream->call, stream->end_error);
-            return;
-        }
-        if (stream->batch != NULL) {
+        if (stream->gone)
+            stream->end_error = API_CANCELED;
+        if (stream->end_error == API_OK && stream->batch != NULL) {
             begin_batch(stream);
             return;
         }
-        if (stream->ending) {
-            rpc_finish(stream->call, RPC_OK, NULL, SLICE_EMPTY);
+        if (stream->end_error != API_OK || stream->ending) {
+            finish(stream);
             return;
         }
         int taken = TURN_TAKEN;
@@ -300,6 +313,50 @@ static void bring(struct keep_alive *stream, struct incoming *incoming)
         run(stream);
 }
 
+/* ---- without a leader ---- */
+
+static struct guard *guard_of(struct watch_stream *looks)
+{
+    return CONTAINER_OF(looks, struct guard, looks);
+}
+
+/* What is under way ends first; without a leader it does so with the same error. */
+static void guard_ends(struct watch_stream *looks, enum watch_end why)
+{
+    struct guard *guard = guard_of(looks);
+    if (why == WATCH_END_NO_LEADER)
+        bring(guard->stream, &guard->lost);
+}
+
+static void guard_ref(struct watch_stream *looks)
+{
+    rpc_ref(guard_of(looks)->stream->call);
+}
+
+static void guard_unref(struct watch_stream *looks)
+{
+    rpc_unref(guard_of(looks)->stream->call);
+}
+
+static const struct watch_sink guard_sink = {
+    .end = guard_ends, .ref = guard_ref, .unref = guard_unref};
+
+static bool open_guard(struct keep_alive *stream)
+{
+    struct watch_hub *hub = services_of(stream)->options.watch;
+    if (!wants_leader(stream->call))
+        return true;
+    stream->guard = ARENA_NEW(stream->call->arena, struct guard);
+    if (stream->guard == NULL)
+        return false;
+    stream->guard->stream = stream;
+    stream->guard->lost = (struct incoming){.kind = INCOMING_ERROR, .error = API_NO_LEADER};
+    watch_stream_open(hub, &stream->guard->looks, &guard_sink, /* wants_leader= */ true);
+    return true;
+}
+
+/* ---- what the client says ---- */
+
 static struct keep_alive *open_stream(struct rpc_call *call)
 {
     struct keep_alive *stream = ARENA_NEW(call->arena, struct keep_alive);
@@ -312,7 +369,7 @@ static struct keep_alive *open_stream(struct rpc_call *call)
     stream->error.kind = INCOMING_ERROR;
     stream->cancel.kind = INCOMING_CANCEL;
     call->state = stream;
-    return stream;
+    return open_guard(stream) ? stream : NULL;
 }
 
 static struct incoming *new_incoming(struct keep_alive *stream)

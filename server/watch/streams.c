@@ -294,7 +294,8 @@ void stream_open(struct watch_hub *hub, struct watch_stream *stream)
     list_push_back(&hub->streams, &stream->node);
     uint64_t interval_ns = hub->options.progress_interval_ns;
     stream->interval_ns = interval_ns + rng_below(&hub->rng, interval_ns / 10 + 1);
-    metrics_add(METRIC_WATCH_STREAMS, 1);
+    if (stream->sink->send != NULL)
+        metrics_add(METRIC_WATCH_STREAMS, 1);
 }
 
 void stream_end(struct watch_hub *hub, struct watch_stream *stream, enum watch_end why)
@@ -310,7 +311,8 @@ void stream_end(struct watch_hub *hub, struct watch_stream *stream, enum watch_e
     list_remove(&stream->ready);
     list_remove(&stream->asking);
     heap_remove(&hub->ticks, &stream->tick);
-    metrics_add(METRIC_WATCH_STREAMS, -1);
+    if (stream->sink->send != NULL)
+        metrics_add(METRIC_WATCH_STREAMS, -1);
     stream->sink->end(stream, why);
     stream->sink->unref(stream);
 }

@@ -78,7 +78,8 @@ struct watch_message {
 /* What a stream's owner does. On the hub's thread; must not block. */
 struct watch_sink {
     /* ST_OK: the message is on its way, the next comes after watch_stream_sent(). ST_CANCELED: the
-     * receiver has gone, and the owner closes the stream. */
+     * receiver has gone, and the owner closes the stream. NULL: nothing will ever be asked of the
+     * stream, it only wants to know when there is no leader. */
     enum status (*send)(struct watch_stream *stream, const struct watch_message *message);
     /* The last call; every stream ends once. */
     void (*end)(struct watch_stream *stream, enum watch_end why);

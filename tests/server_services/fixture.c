@@ -242,12 +242,25 @@ static void fake_again(struct rpc_call *call)
     fake->again = true;
 }
 
+static void fake_ref(struct rpc_call *call)
+{
+    CONTAINER_OF(call, struct fake_call, call)->refs++;
+}
+
+static void fake_unref(struct rpc_call *call)
+{
+    struct fake_call *fake = CONTAINER_OF(call, struct fake_call, call);
+    assert_true(fake->refs-- > 0);
+}
+
 static const struct rpc_transport transport = {.finish = note_finish,
                                                .finish_later = note_finish_later,
                                                .send = note_send,
                                                .peer = fake_peer,
                                                .hold = fake_hold,
-                                               .again = fake_again};
+                                               .again = fake_again,
+                                               .ref = fake_ref,
+                                               .unref = fake_unref};
 
 static uint64_t active_since(void *context, raft_id id)
 {
@@ -288,6 +301,7 @@ void open_services(struct fixture *f, uint64_t quota_bytes, uint64_t memory_byte
                                              .machine = f->harness.machine,
                                              .mvcc = f->harness.mvcc,
                                              .store = f->harness.store,
+                                             .watch = f->watch,
                                              .clock = &f->harness.clock,
                                              .api_version = "3.5.15",
                                              .request_timeout_ns = 7 * NS_PER_S,

@@ -39,6 +39,7 @@ struct fake_call {
     struct slice sent[FAKE_MESSAGES_MAX]; /* copies in the harness' arena */
     uint32_t sent_count;
     bool in_flight, again;
+    uint32_t refs;
 };
 
 struct fixture {
@@ -46,6 +47,7 @@ struct fixture {
     struct loops loops;
     struct services *services;
     enum status health;
+    struct watch_hub *watch; /* NULL: none; whose it is steps it, and opens the services anew */
     struct fake_call call;
     bool strict_reconfig;
     const char *connections; /* one character for a member, from id 1: '+' connected well */

@@ -4,6 +4,7 @@
 #include "server/loops/leases.h"
 #include "server/state/lessor.h"
 #include "server/state/machine.h"
+#include "server/watch/watch.h"
 #include "tests/server_services/fixture.h"
 
 #include <setjmp.h>
@@ -203,6 +204,124 @@ static void test_keep_alive_of_a_leader_that_does_not_count_yet_asks_again(void 
     assert_error(&f->call, API_NOT_PRIMARY_LESSOR);
 }
 
+/* ---- without a leader ---- */
+
+struct led {
+    struct watch_hub *hub;
+    bool has_leader;
+    uint64_t now_ns;
+};
+
+static bool has_leader(void *context)
+{
+    return ((struct led *)context)->has_leader;
+}
+
+/* The clients of the next calls would rather be refused than served without a leader. */
+static void open_led(struct fixture *f, struct led *led)
+{
+    const struct watch_hub_options options = {.mvcc = f->harness.mvcc,
+                                              .progress_interval_ns = 600 * NS_PER_S,
+                                              .election_ns = NS_PER_S,
+                                              .message_bytes_max = 1U << 20,
+                                              .has_leader = has_leader,
+                                              .context = led};
+    assert_int_equal(watch_hub_new(&options, &led->hub), ST_OK);
+    led->has_leader = true;
+    f->watch = led->hub;
+    open_services(f, 0, 0);
+    f->metadata = (struct rpc_metadata){SLICE("hasleader"), SLICE("true")};
+}
+
+static void close_led(struct fixture *f, struct led *led)
+{
+    watch_step(led->hub, led->now_ns);
+    assert_int_equal(f->call.refs, 0);
+    f->watch = NULL;
+    open_services(f, 0, 0);
+    watch_hub_free(led->hub);
+}
+
+static void look(struct led *led, uint32_t times)
+{
+    for (; times > 0; times--, led->now_ns += NS_PER_S)
+        watch_step(led->hub, led->now_ns);
+}
+
+static void test_keep_alive_is_cut_without_a_leader(void **state)
+{
+    struct fixture *f = *state;
+    struct led led = {0};
+    grant(f, 7, 10);
+    promote(f);
+    open_led(f, &led);
+    call(f, KEEP_ALIVE, SLICE_EMPTY);
+    say(f, "\x08\x07", 2);
+    let_leave(f);
+    look(&led, 5);
+    led.has_leader = false;
+    look(&led, 2);
+    led.has_leader = true;
+    look(&led, 1); /* it is there again: they count anew */
+    led.has_leader = false;
+    look(&led, 2);
+    assert_int_equal(f->call.finished, 0);
+    look(&led, 1);
+    assert_int_equal(f->call.finished, 1);
+    assert_error(&f->call, API_NO_LEADER);
+    assert_int_equal(f->call.code, RPC_UNAVAILABLE);
+    close_led(f, &led);
+    demote(f);
+}
+
+static void test_keep_alive_with_an_answer_in_flight_is_cut_after_it(void **state)
+{
+    struct fixture *f = *state;
+    struct led led = {0};
+    grant(f, 7, 10);
+    promote(f);
+    open_led(f, &led);
+    call(f, KEEP_ALIVE, SLICE_EMPTY);
+    say(f, "\x08\x07", 2);
+    led.has_leader = false;
+    look(&led, 5);
+    assert_int_equal(f->call.finished, 0);
+    let_leave(f);
+    assert_int_equal(f->call.finished, 1);
+    assert_error(&f->call, API_NO_LEADER);
+    close_led(f, &led);
+    demote(f);
+}
+
+static void test_keep_alive_may_be_left_before_it_is_cut(void **state)
+{
+    struct fixture *f = *state;
+    struct led led = {0};
+    open_led(f, &led);
+    call(f, KEEP_ALIVE, SLICE_EMPTY);
+    say(f, "\x08\x07", 2);
+    let_leave(f);
+    look(&led, 1);
+    led.has_leader = false;
+    look(&led, 2);
+    cancel(f); /* the hub has not heard of it when it looks once more */
+    assert_true(f->call.finished == 1 && f->call.code == RPC_CANCELLED);
+    look(&led, 2);
+    assert_int_equal(f->call.refs, 0);
+
+    led.has_leader = true;
+    f->metadata = (struct rpc_metadata){0};
+    call(f, KEEP_ALIVE, SLICE_EMPTY);
+    say(f, "\x08\x07", 2);
+    let_leave(f);
+    led.has_leader = false;
+    look(&led, 5); /* who did not ask for it is left alone */
+    assert_int_equal(f->call.finished, 0);
+    half_close(f);
+    assert_true(f->call.finished == 1 && f->call.code == RPC_OK);
+    close_led(f, &led);
+}
+
 /* ---- time to live ---- */
 
 static const Etcdserverpb__LeaseTimeToLiveResponse *ttl(struct fixture *f, struct slice message)
@@ -320,6 +439,9 @@ int main(void)
         FIXTURE_TEST(test_keep_alive_may_be_left_whenever),
         FIXTURE_TEST(test_keep_alive_of_a_follower_asks_the_leader),
         FIXTURE_TEST(test_keep_alive_of_a_leader_that_does_not_count_yet_asks_again),
+        FIXTURE_TEST(test_keep_alive_is_cut_without_a_leader),
+        FIXTURE_TEST(test_keep_alive_with_an_answer_in_flight_is_cut_after_it),
+        FIXTURE_TEST(test_keep_alive_may_be_left_before_it_is_cut),
         FIXTURE_TEST(test_time_to_live_on_the_leader),
         FIXTURE_TEST(test_time_to_live_through_a_follower),
         FIXTURE_TEST(test_leases_are_listed_by_whom_ever),
