@@ -257,11 +257,11 @@ static void tell_checkpoints(struct leases *leases, uint64_t now_ns)
     struct lessor *lessor = lock_following(loops, now_ns, &ended);
     raft_term term = leases->term;
     uint32_t count = lessor_take_checkpoints(lessor, now_ns, due, LEASE_CHECKPOINTS_MAX);
-    unlock(loops, &ended);
     if (count > 0) {
         enum status ignored = propose_checkpoints(loops, due, count, term, NULL);
         (void)ignored; /* they come again after another interval */
     }
+    unlock(loops, &ended);
     free(due);
 }
 

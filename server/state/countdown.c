@@ -133,6 +133,7 @@ static void stop(struct lease_entry *lease, struct list_node *ended)
 {
     heap_node_init(&lease->end);
     heap_node_init(&lease->checkpoint);
+    lease->is_told = false;
     lease->end_ns = UINT64_MAX;
     end_renewals(lease, API_NOT_PRIMARY_LESSOR, ended);
 }
@@ -184,7 +185,7 @@ bool lessor_renew(struct lessor *lessor, struct lease_renewal *renewal, uint64_t
         return false;
     }
     renewal->ttl_s = lease->lease.ttl_s;
-    renewal->outdates_checkpoint = lease->lease.remaining_s > 0;
+    renewal->outdates_checkpoint = lease->lease.remaining_s > 0 || lease->is_told;
     enum status st = begin(lessor, lease, now_ns, ttl_ns(&lease->lease));
     if (st != ST_OK)
         renewal->error = api_error_of(st);
@@ -280,6 +281,7 @@ uint32_t lessor_take_checkpoints(struct lessor *lessor, uint64_t now_ns, struct 
         }
         if (remaining_s >= lease->lease.ttl_s)
             continue; /* after a change of leaders it has more than its TTL */
+        lease->is_told = true;
         out[count] = lease->lease;
         out[count++].remaining_s = remaining_s;
     }

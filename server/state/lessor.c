@@ -134,6 +134,7 @@ bool lessor_checkpoint(struct lessor *lessor, lease_id id, int64_t remaining_s)
     if (found == NULL)
         return false;
     found->lease.remaining_s = remaining_s;
+    found->is_told = remaining_s > 0;
     return true;
 }
 

@@ -73,7 +73,8 @@ struct lease_renewal {
      * API_NOT_PRIMARY_LESSOR: this member does not count. */
     enum api_error error;
     int64_t ttl_s;
-    bool outdates_checkpoint; /* others were told that it has less: they must be told now */
+    bool outdates_checkpoint; /* others were told that it has less, or will be: they must be told
+                                 now, after that */
     /* Of one that had to wait; any thread, must not block. */
     void (*done)(struct lease_renewal *renewal);
     /* The lessor's. */
@@ -112,7 +113,8 @@ uint32_t lessor_take_ended(struct lessor *lessor, uint64_t now_ns, uint64_t agai
 /* From now on leases that have more than interval_ns left are due for a checkpoint after each such
  * interval; 0: never. Before lessor_promote(). */
 void lessor_set_checkpoints(struct lessor *lessor, uint64_t interval_ns);
-/* The next leases that are due, with remaining_s as it is to be told; at most max. */
+/* The next leases that are due, with remaining_s as it is to be told; at most max. It is to be
+ * proposed before the lock is given up, so that what a renewal proposes then comes after it. */
 uint32_t lessor_take_checkpoints(struct lessor *lessor, uint64_t now_ns, struct lease *out,
                                  uint32_t max);
 #endif

@@ -22,6 +22,7 @@ struct lease_entry {
     uint64_t end_ns;             /* UINT64_MAX: for ever */
     struct heap_node end;        /* by end_ns; once it was taken by when it is told of again */
     struct heap_node checkpoint; /* by when it is due */
+    bool is_told;                /* others are about to be told what it has left, or know */
     struct list_node renewals;   /* struct lease_renewal: it is about to be revoked */
 };
 

@@ -294,8 +294,12 @@ static void open_store(struct cluster_member *m)
                                             .readers_count = m->store_options.readers_count};
     assert_int_equal(mvcc_open(&m->mvcc_options, &m->mvcc), ST_OK);
     mvcc_add_event_sink(m->mvcc, cluster_check_event, m);
-    const struct machine_options machine = {
-        .store = m->store, .mvcc = m->mvcc, .cluster_id = 1, .member_id = m->id};
+    const struct machine_options machine = {.store = m->store,
+                                            .mvcc = m->mvcc,
+                                            .cluster_id = 1,
+                                            .member_id = m->id,
+                                            .persist_checkpoints =
+                                                m->cluster->options.persist_checkpoints};
     assert_int_equal(machine_open(&machine, &m->machine), ST_OK);
 }
 
@@ -435,6 +439,8 @@ bool cluster_try_start(struct cluster *cluster, uint32_t member)
                                                         .store_chosen = store_chosen,
                                                         .failed = snapshot_failed},
                                           .election_ticks = ELECTION_TICKS,
+                                          .lease_checkpoint_ns =
+                                              cluster->options.lease_checkpoint_ns,
                                           .waves = true,
                                           .wake = member_wake,
                                           .fatal = member_fatal,

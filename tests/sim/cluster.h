@@ -26,6 +26,8 @@ struct cluster_options {
     uint32_t members_count;            /* founding ones */
     uint64_t sync_ns_min, sync_ns_max; /* of each member, to begin with */
     uint32_t window_entries_max;       /* of the log in memory; 0: 100 */
+    uint64_t lease_checkpoint_ns;      /* 0: none are told */
+    bool persist_checkpoints;
     const struct backend_ops *backend; /* NULL: the one in memory. A real one keeps what it had
                                           written when the power fails */
     const char *backend_dir;           /* of a real one's files; borrowed */
