@@ -301,7 +301,7 @@ static void test_rpc_stop_cancels_what_does_not_end(void **state)
     }
     uint64_t start = fixture_now_ns();
     assert_int_equal(rpc_server_stop(fixture.server, 50, 10000), ST_OK);
-    assert_true(fixture_now_ns() - start < 2 * NS_PER_S);
+    assert_true(fixture_now_ns() - start < 5 * NS_PER_S);
     assert_int_equal(fixture.cancels, 20);
     for (int i = 0; i < 20; i++)
         grpc_stream_end(streams[i], &reply);
