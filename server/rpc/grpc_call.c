@@ -371,8 +371,9 @@ static void call_again(struct tag *tag, bool ok)
 static void transport_again(struct rpc_call *call)
 {
     struct grpc_rpc *rpc = rpc_of(call);
+    grpc_call *handle = rpc->handle;
     atomic_fetch_add_explicit(&rpc->refs, 0, memory_order_release); /* see grpc_rpc_after_batch() */
-    grpc_call_error error = grpc_call_start_batch(rpc->handle, NULL, 0, &rpc->again, NULL);
+    grpc_call_error error = grpc_call_start_batch(handle, NULL, 0, &rpc->again, NULL);
     ASSERT(error == GRPC_CALL_OK);
 }
 

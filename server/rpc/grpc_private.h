@@ -161,6 +161,7 @@ void grpc_rpc_ref(struct grpc_rpc *rpc);
 void grpc_rpc_unref(struct grpc_rpc *rpc);
 /* In the completion of a batch that any thread may start: gRPC's queue puts it after all that was
  * done before the batch, and this says so again in words that the thread sanitizer can read. Its
- * other half is a release of refs before the batch: a reference taken, or one of nothing. */
+ * other half is a release of refs before the batch: a reference taken, or one of nothing. From
+ * there on whoever starts the batch does not look into rpc any more. */
 void grpc_rpc_after_batch(const struct grpc_rpc *rpc);
 #endif

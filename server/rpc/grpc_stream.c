@@ -102,9 +102,9 @@ enum status grpc_stream_send_pieces(struct rpc_call *call, const struct rpc_piec
     rpc_stats_sent(&rpc->method->stats, grpc_byte_buffer_length(buffer));
     ops[ops_count].op = GRPC_OP_SEND_MESSAGE;
     ops[ops_count++].data.send_message.send_message = buffer;
+    grpc_call *handle = rpc->handle;
     grpc_rpc_ref(rpc);
-    grpc_call_error error =
-        grpc_call_start_batch(rpc->handle, ops, ops_count, &rpc->message_sent, NULL);
+    grpc_call_error error = grpc_call_start_batch(handle, ops, ops_count, &rpc->message_sent, NULL);
     ASSERT(error == GRPC_CALL_OK);
     grpc_byte_buffer_destroy(buffer);
     return ST_OK;

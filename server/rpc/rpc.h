@@ -146,8 +146,9 @@ CHECKED enum status rpc_send_pieces(struct rpc_call *call, const struct rpc_piec
                                     uint32_t count);
 
 /* From on_call or on_message, which does nothing more then: it is called again with the same
- * message once rpc_again() was called; until then no message of the call is delivered. The call
- * must not be finished meanwhile. */
+ * message once rpc_again() was called; until then no message of the call is delivered, which leaves
+ * a client that goes on sending to the connection's flow control. Whoever finishes the call
+ * meanwhile sees to it that rpc_again() comes all the same. */
 void rpc_hold(struct rpc_call *call);
 void rpc_again(struct rpc_call *call); /* any thread; once for each rpc_hold() */
 

@@ -92,10 +92,11 @@ static void gate_message(struct rpc_call *call, struct slice message)
         inner_of(call)->on_message(call, message);
 }
 
-/* One that is held is ended when it is handed over once more: its method may not have seen it. */
+/* One that is held is ended when it is handed over once more: its method may not have seen it. That
+ * of a stream that goes on has. */
 static void gate_cancel(struct rpc_call *call)
 {
-    if (!call->held)
+    if (!call->held || (call->method->client_streams && call->state != NULL))
         inner_of(call)->on_cancel(call);
 }
 

@@ -16,8 +16,9 @@
 enum { FIELD_ID = 2, FIELD_TTL }; /* LeaseKeepAliveResponse */
 
 #define MESSAGE_BYTES_MAX (RESPONSE_HEADER_BYTES_MAX + 2U * (1U + VARINT_BYTES_MAX))
-/* Renewals of one stream that wait for their turn; a client that sends on is not reading. */
-#define RENEWALS_MAX 100000U
+/* Renewals of one stream that are under way or wait for their turn; above it none is read, for the
+ * client may not be reading either. */
+#define RENEWALS_MAX 4096U
 
 /* What comes in from the poller. */
 enum incoming_kind { INCOMING_RENEWAL, INCOMING_END, INCOMING_ERROR, INCOMING_CANCEL };
@@ -48,13 +49,14 @@ struct keep_alive {
     struct guard *guard; /* NULL: it does not mind */
     struct inbox inbox;  /* struct incoming */
     struct inbox unused; /* struct incoming, given back */
-    atomic_bool canceled;
+    atomic_bool canceled, over;
+    atomic_bool held; /* the poller waits for room */
+    atomic_uint renewals_count;
     atomic_int turn;
     struct sending sending;             /* the answer in flight */
     struct incoming end, error, cancel; /* each comes once at most */
     /* The poller's. */
     struct inbox_node *free_chain;
-    uint32_t made_count;
     /* Whoever's turn it is. */
     bool ending, gone;
     enum api_error end_error;
@@ -76,6 +78,28 @@ static const struct services *services_of(const struct keep_alive *stream)
     return stream->call->service;
 }
 
+/* ---- no more than there is room for ---- */
+
+static bool has_room(struct keep_alive *stream)
+{
+    return atomic_load(&stream->renewals_count) < RENEWALS_MAX || atomic_load(&stream->over);
+}
+
+/* To be said by whoever made room. */
+static void read_on(struct keep_alive *stream)
+{
+    if (atomic_load(&stream->held) && atomic_exchange(&stream->held, false))
+        rpc_again(stream->call);
+}
+
+static void wait_for_room(struct keep_alive *stream)
+{
+    rpc_hold(stream->call);
+    atomic_store(&stream->held, true);
+    if (has_room(stream))
+        read_on(stream);
+}
+
 /* ---- answers ---- */
 
 static bool is_answer(const struct incoming *incoming)
@@ -85,9 +109,13 @@ static bool is_answer(const struct incoming *incoming)
 
 static void end_batch(struct keep_alive *stream)
 {
-    if (stream->batch != NULL)
-        inbox_push_chain(&stream->unused, stream->batch);
+    uint32_t count = 0;
+    for (struct inbox_node *node = stream->batch; node != NULL; node = node->next)
+        count++;
+    inbox_push_chain(&stream->unused, stream->batch);
+    atomic_fetch_sub(&stream->renewals_count, count);
     stream->batch = stream->next = NULL;
+    read_on(stream);
     run(stream);
 }
 
@@ -278,6 +306,8 @@ static void finish(struct keep_alive *stream)
 {
     if (stream->guard != NULL)
         watch_stream_close(&stream->guard->looks);
+    atomic_store(&stream->over, true);
+    read_on(stream);
     if (stream->end_error == API_OK)
         rpc_finish(stream->call, RPC_OK, NULL, SLICE_EMPTY);
     else
@@ -381,9 +411,6 @@ static struct incoming *new_incoming(struct keep_alive *stream)
         stream->free_chain = incoming->node.next;
         return incoming;
     }
-    if (stream->made_count == RENEWALS_MAX)
-        return NULL;
-    stream->made_count++;
     return ARENA_NEW(stream->call->arena, struct incoming);
 }
 
@@ -405,9 +432,10 @@ static void bring_renewal(struct keep_alive *stream, struct slice message)
     }
     struct incoming *incoming = new_incoming(stream);
     if (incoming == NULL) {
-        break_off(stream, API_TOO_MANY_REQUESTS);
+        break_off(stream, API_NO_MEMORY);
         return;
     }
+    atomic_fetch_add(&stream->renewals_count, 1);
     incoming->kind = INCOMING_RENEWAL;
     incoming->stream = stream;
     incoming->renewal = (struct lease_renewal){.id = id, .done = renewal_done};
@@ -421,6 +449,8 @@ void on_keep_alive_message(struct rpc_call *call, struct slice message)
         finish_error(call, API_NO_MEMORY);
     else if (message.data == NULL)
         bring(stream, &stream->end);
+    else if (!has_room(stream))
+        wait_for_room(stream);
     else
         bring_renewal(stream, message);
 }

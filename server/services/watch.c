@@ -101,6 +101,11 @@ static void end_stream(struct watch_stream *stream, enum watch_end why)
     finish_error(watch->call, error_of(why, atomic_load(&watch->error)));
 }
 
+static void read_on(struct watch_stream *stream)
+{
+    rpc_again(call_of(stream)->call);
+}
+
 static void ref_stream(struct watch_stream *stream)
 {
     rpc_ref(call_of(stream)->call);
@@ -111,8 +116,11 @@ static void unref_stream(struct watch_stream *stream)
     rpc_unref(call_of(stream)->call);
 }
 
-static const struct watch_sink sink = {
-    .send = send_message, .end = end_stream, .ref = ref_stream, .unref = unref_stream};
+static const struct watch_sink sink = {.send = send_message,
+                                       .end = end_stream,
+                                       .room = read_on,
+                                       .ref = ref_stream,
+                                       .unref = unref_stream};
 
 /* ---- what the client says ---- */
 
@@ -284,6 +292,11 @@ static void on_message(struct rpc_call *call, struct slice message)
     struct watch_call *watch = call->state == NULL ? open_stream(call) : call->state;
     if (watch == NULL || atomic_load(&watch->error) != API_OK)
         return;
+    if (watch_stream_is_full(&watch->stream)) {
+        rpc_hold(call);
+        watch_stream_wait(&watch->stream);
+        return;
+    }
     struct watch_ask ask;
     if (decode(message, &ask) != ST_OK)
         close_stream(watch, API_UNDECODABLE);

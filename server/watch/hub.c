@@ -73,6 +73,7 @@ static void take_request(struct watch_hub *hub, struct watch_request *request)
         }
     }
     free(request);
+    stream_answered(stream, 1);
 }
 
 static void take_note(struct watch_hub *hub, struct watch_note *note)

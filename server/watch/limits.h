@@ -19,7 +19,11 @@
 /* Changes that apply has handed over and the hub has not taken; above it they are left in history.
  */
 #define WATCH_BACKLOG_BYTES (32U << 20)
-/* Answers to requests that a client has not taken; above it the stream ends. */
+/* Requests of a stream that are not answered, and answers that its client has not taken; above it
+ * no request is read. Each is some 100 bytes. */
+#define WATCH_UNANSWERED_MAX 1000U
+/* Answers that a client has not taken; above it the stream ends. Notifications of progress are left
+ * out above half of it. */
 #define WATCH_CONTROLS_MAX 10000U
 /* A group's list of runs is kept between revisions up to this. */
 #define WATCH_RUNS_KEPT 8U

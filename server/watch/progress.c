@@ -9,6 +9,7 @@
 void progress_ask(struct watch_hub *hub, struct watch_stream *stream)
 {
     stream->progress_asked++;
+    atomic_fetch_add(&stream->unanswered, 1);
     stream->progress_revision = watch_current_revision(hub);
     if (list_is_empty(&stream->asking))
         list_push_back(&hub->asking, &stream->asking);
@@ -22,6 +23,7 @@ static void answer_asked(struct watch_hub *hub, struct watch_stream *stream)
     stream->progress_asked = 0;
     for (uint32_t i = 0; i < asked && synced; i++)
         stream_answer(hub, stream, &answer);
+    stream_answered(stream, asked);
 }
 
 void progress_answer(struct watch_hub *hub)
@@ -60,7 +62,8 @@ static void tell_idle(struct watch_hub *hub, struct watch_stream *stream)
         answer.watch_id = watcher->id;
         bool was_idle = watcher->idle;
         watcher->idle = true;
-        if (was_idle && watcher->state == WATCHER_SYNCED)
+        if (was_idle && watcher->state == WATCHER_SYNCED &&
+            stream->controls_count < WATCH_CONTROLS_MAX / 2)
             stream_answer(hub, stream, &answer);
     }
 }

@@ -14,6 +14,32 @@ enum {
     STREAM_GONE = 8U,    /* its receiver has */
 };
 
+/* ---- what is not answered ---- */
+
+bool watch_stream_is_full(struct watch_stream *stream)
+{
+    return atomic_load(&stream->unanswered) >= WATCH_UNANSWERED_MAX && !atomic_load(&stream->ended);
+}
+
+static void read_on(struct watch_stream *stream)
+{
+    if (atomic_load(&stream->waits) && !watch_stream_is_full(stream) &&
+        atomic_exchange(&stream->waits, false))
+        stream->sink->room(stream);
+}
+
+void watch_stream_wait(struct watch_stream *stream)
+{
+    atomic_store(&stream->waits, true);
+    read_on(stream);
+}
+
+void stream_answered(struct watch_stream *stream, uint32_t count)
+{
+    atomic_fetch_sub(&stream->unanswered, count);
+    read_on(stream);
+}
+
 /* ---- entries ---- */
 
 void stream_note_ready(struct watch_hub *hub, struct watch_stream *stream)
@@ -52,6 +78,7 @@ static void entry_free(struct watch_hub *hub, struct watch_stream *stream,
         watcher_unref(entry->watcher);
     } else {
         stream->controls_count--;
+        stream_answered(stream, 1);
     }
     watch_delivery_unref(entry->delivery);
     free(entry);
@@ -71,6 +98,7 @@ void stream_answer(struct watch_hub *hub, struct watch_stream *stream,
     }
     entry->answer = *answer;
     stream->controls_count++;
+    atomic_fetch_add(&stream->unanswered, 1);
 }
 
 bool stream_add(struct watch_hub *hub, struct watcher *watcher, struct watch_delivery *delivery,
@@ -302,7 +330,7 @@ void stream_end(struct watch_hub *hub, struct watch_stream *stream, enum watch_e
 {
     if (stream->ended)
         return;
-    stream->ended = true;
+    atomic_store(&stream->ended, true);
     while (!list_is_empty(&stream->entries))
         entry_free(hub, stream, CONTAINER_OF(stream->entries.next, struct watch_entry, node));
     while (!list_is_empty(&stream->watchers))
@@ -313,6 +341,7 @@ void stream_end(struct watch_hub *hub, struct watch_stream *stream, enum watch_e
     heap_remove(&hub->ticks, &stream->tick);
     if (stream->sink->send != NULL)
         metrics_add(METRIC_WATCH_STREAMS, -1);
+    read_on(stream);
     stream->sink->end(stream, why);
     stream->sink->unref(stream);
 }
@@ -355,6 +384,7 @@ static enum status ask(struct watch_stream *stream, const struct watch_request *
         memcpy(bytes + create->key.len, create->range_end.data, create->range_end.len);
     request->create.key = slice_make(bytes, create->key.len);
     request->create.range_end = slice_make(bytes + create->key.len, create->range_end.len);
+    atomic_fetch_add(&stream->unanswered, 1);
     say(stream, &request->note, WATCH_NOTE_REQUEST);
     return ST_OK;
 }

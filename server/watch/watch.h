@@ -83,6 +83,9 @@ struct watch_sink {
     enum status (*send)(struct watch_stream *stream, const struct watch_message *message);
     /* The last call; every stream ends once. */
     void (*end)(struct watch_stream *stream, enum watch_end why);
+    /* There is room for requests: once for each watch_stream_wait(), before the end; any thread.
+     * May be NULL for who never waits. */
+    void (*room)(struct watch_stream *stream);
     /* Keep the stream's memory; any thread. */
     void (*ref)(struct watch_stream *stream);
     void (*unref)(struct watch_stream *stream);
@@ -103,7 +106,9 @@ struct watch_stream {
     struct watch_hub *hub;
     struct watch_note opening, sent, closing;
     _Atomic unsigned flags;
-    bool wants_leader, failed, ended;
+    bool wants_leader, failed;
+    atomic_bool ended, waits;
+    atomic_uint unanswered; /* requests, and answers that have not left */
     struct list_node node;  /* among all streams */
     struct list_node ready; /* may have something to send */
     struct list_node asking;
@@ -139,6 +144,10 @@ CHECKED enum status watch_stream_create(struct watch_stream *stream,
                                         const struct watch_create *create);
 CHECKED enum status watch_stream_cancel(struct watch_stream *stream, int64_t watch_id);
 CHECKED enum status watch_stream_ask_progress(struct watch_stream *stream);
+/* So much of it is not answered yet that the next request should not be taken from the client. */
+bool watch_stream_is_full(struct watch_stream *stream);
+/* Has sink.room() called, at once if there is room by now. */
+void watch_stream_wait(struct watch_stream *stream);
 /* What sink.send() took has left: from any thread. */
 void watch_stream_sent(struct watch_stream *stream);
 /* Nothing is said to the stream after it. Also fine after sink.end(). */

@@ -161,6 +161,8 @@ void stream_end(struct watch_hub *hub, struct watch_stream *stream, enum watch_e
 /* Queues an answer; without memory, or with too many of them, the stream ends. */
 void stream_answer(struct watch_hub *hub, struct watch_stream *stream,
                    const struct watch_message *answer);
+/* So many requests or answers are done with. */
+void stream_answered(struct watch_stream *stream, uint32_t count);
 /* Queues events of watcher, from event `first` of the delivery's block on. False: no memory. */
 CHECKED bool stream_add(struct watch_hub *hub, struct watcher *watcher,
                         struct watch_delivery *delivery, uint32_t first);

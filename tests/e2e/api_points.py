@@ -14,6 +14,7 @@ import lib
 TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SLOW_EVENTS = 3000 if lib.FULL else 600
 SLOW_BYTES = 20000
+UNREAD_REQUESTS = 100000 if lib.FULL else 15000
 ELECTION_S = 1.0
 ENDS = {0, -15}  # etcd ends itself by the signal again
 
@@ -48,7 +49,8 @@ POINTS = {
     "13 one revision, one response": [
         ("e2e/differential_watch.py", "take_events"), ("e2e/differential_api.py", "do_fragments")],
     "14 progress on demand": [("e2e/api_points.py", "progress"), ("e2e/differential_watch.py", "ask_progress")],
-    "15 a slow watcher loses nothing": [("e2e/api_points.py", "slow_watcher"), ("e2e/watch_fan.c", "take_event")],
+    "15 a slow watcher loses nothing": [("e2e/api_points.py", "slow_watcher"), ("e2e/watch_fan.c", "take_event"),
+                                        ("e2e/api_points.py", "unread_answers")],
     "16 answers without revision or header": [("e2e/api_points.py", "headers")],
     "17 the stream of a snapshot": [
         ("e2e/api_points.py", "snapshot"), ("server_services/test_upkeep.c", "test_snapshot_is_sent_as_etcd_does")],
@@ -185,6 +187,35 @@ def slow_watcher(s):
     s.api.DeleteRange(key=b"slow/", range_end=b"slow0")
 
 
+def unread_answers(s):
+    """Nobody reads the answers to very many requests of one stream: it waits, and answers them all."""
+    lease = s.api.LeaseGrant(TTL=600).ID
+    for method, fields in (("LeaseKeepAlive", {"ID": lease}),
+                           ("Watch", {"create_request": s.messages.WatchCreateRequest(key=b"unread")})):
+        path, request, response = s.messages.methods[method]
+        message = request(**fields)
+        done, all_sent = threading.Event(), threading.Event()
+
+        def requests(message=message, done=done, all_sent=all_sent):
+            for _ in range(UNREAD_REQUESTS):
+                yield message
+            all_sent.set()
+            done.wait()
+        other = api.Api(s.server.endpoint, s.messages)
+        stream = other.channel.stream_stream(path, request.SerializeToString, response.FromString)(requests())
+        all_sent.wait(3)  # or as many as there is room for
+        s.equal(s.api.Put(key=b"unread", value=b"1").code, api.OK, f"{method}: others are served meanwhile")
+        got = 0
+        while got < UNREAD_REQUESTS:
+            answer = next(stream)
+            got += answer.created if method == "Watch" else answer.TTL > 0
+        s.equal(got, UNREAD_REQUESTS, f"{method}: every request is answered")
+        done.set()
+        stream.cancel()
+        other.close()
+    s.api.LeaseRevoke(ID=lease)
+
+
 def headers(s):
     listed = s.api.MemberList()
     s.equal(head(listed.header), (True, True, 0, True), "a member list has no revision")
@@ -256,7 +287,7 @@ def unknown_errors(s, root):
     s.equal(s.api.HashKV(token=root).code, api.OK, "HashKV by root")
 
 
-ONE_MEMBER = [headers_within, ids_of_watchers, progress, slow_watcher, headers, snapshot, users]
+ONE_MEMBER = [headers_within, ids_of_watchers, progress, slow_watcher, unread_answers, headers, snapshot, users]
 
 
 def lease_of_a_new_leader(checks, cluster, apis):

@@ -167,6 +167,30 @@ static void test_keep_alive_may_be_left_whenever(void **state)
     demote(f);
 }
 
+/* A client that does not read its answers is not read from any more. */
+static void test_keep_alive_stops_reading_while_it_is_behind(void **state)
+{
+    struct fixture *f = *state;
+    uint32_t said = 0;
+    grant(f, 7, 10);
+    promote(f);
+    call(f, KEEP_ALIVE, SLICE_EMPTY);
+    for (; !f->call.call.held && said < 10000; said++)
+        say(f, "\x08\x07", 2);
+    assert_true(f->call.call.held && !f->call.again && f->call.sent_count == 1);
+    f->call.in_flight = false;
+    f->call.call.method->on_sent(&f->call.call);
+    assert_true(f->call.again && f->call.sent_count == 2);
+    f->call.again = f->call.call.held = false;
+    say(f, "\x08\x07", 2); /* what was held */
+    assert_false(f->call.call.held);
+    say(f, "\x08\x07", 2);
+    assert_true(f->call.call.held && !f->call.again);
+    cancel(f);
+    assert_true(f->call.finished == 1 && f->call.code == RPC_CANCELLED && f->call.again);
+    demote(f);
+}
+
 static void test_keep_alive_of_a_follower_asks_the_leader(void **state)
 {
     struct fixture *f = *state;
@@ -437,6 +461,7 @@ int main(void)
         FIXTURE_TEST(test_keep_alive_ends_after_what_it_was_asked),
         FIXTURE_TEST(test_keep_alive_waits_for_what_becomes_of_an_ended_lease),
         FIXTURE_TEST(test_keep_alive_may_be_left_whenever),
+        FIXTURE_TEST(test_keep_alive_stops_reading_while_it_is_behind),
         FIXTURE_TEST(test_keep_alive_of_a_follower_asks_the_leader),
         FIXTURE_TEST(test_keep_alive_of_a_leader_that_does_not_count_yet_asks_again),
         FIXTURE_TEST(test_keep_alive_is_cut_without_a_leader),
