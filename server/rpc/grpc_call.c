@@ -115,6 +115,7 @@ static void fill_call(struct grpc_rpc *rpc)
     atomic_store_explicit(&rpc->refs, 1, memory_order_relaxed);
     atomic_store_explicit(&rpc->flags, 0, memory_order_relaxed);
     rpc->headers_sent = false;
+    rpc->connection = UINT32_MAX;
     rpc->close_posted = false;
     rpc->cancelled = 0;
     rpc->peer[0] = '\0';
@@ -392,6 +393,7 @@ const struct rpc_transport grpc_transport = {
     .finish_later = transport_finish_later,
     .send = grpc_stream_send,
     .send_pieces = grpc_stream_send_pieces,
+    .end_burst = grpc_burst_end,
     .peer = transport_peer,
     .hold = transport_hold,
     .again = transport_again,

@@ -45,6 +45,10 @@ struct grpc_rpc {
     gpr_timespec deadline;
     grpc_byte_buffer *payload;  /* the request of a unary call */
     grpc_byte_buffer *received; /* a stream's message */
+    grpc_byte_buffer *outgoing; /* the one that is to be sent */
+    struct list_node in_burst;  /* until it is */
+    struct inbox_node to_poller;
+    uint32_t connection; /* its file descriptor; UINT32_MAX: not asked for yet */
     struct arena arena;
     struct tag arrived, closed, message_received, message_sent, finished, again;
     atomic_uint refs;
@@ -76,7 +80,9 @@ struct poller {
     bool running;
     struct grpc_rpc *pool; /* the poller thread's alone */
     uint32_t pool_count;
-    atomic_uint live; /* calls that arrived and have not ended */
+    atomic_uint live;    /* calls that arrived and have not ended */
+    struct inbox bursts; /* calls with a message to send */
+    struct tag bursts_came;
 };
 
 struct responder {
@@ -130,7 +136,16 @@ void grpc_stream_begin(struct grpc_rpc *rpc); /* reads the first message */
 void grpc_stream_again(struct grpc_rpc *rpc); /* delivers the message that was held once more */
 enum status grpc_stream_send(struct rpc_call *call, struct slice message);
 enum status grpc_stream_send_pieces(struct rpc_call *call, const struct rpc_piece *pieces,
-                                    uint32_t count);
+                                    uint32_t count, struct rpc_burst *burst);
+
+/* Starts the batch that sends rpc->outgoing. */
+void grpc_stream_start_send(struct grpc_rpc *rpc);
+
+/* grpc_burst.c */
+/* Keeps rpc->outgoing until the burst ends. */
+void grpc_burst_hold(struct rpc_burst *burst, struct grpc_rpc *rpc);
+void grpc_burst_end(struct rpc_burst *burst);
+void grpc_bursts_init(struct poller *poller);
 
 /* grpc_message.c: gRPC's buffers and ours. */
 /* The whole message as one slice: in place, or copied into the arena when gRPC holds it in pieces.

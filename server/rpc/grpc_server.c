@@ -168,6 +168,7 @@ enum status rpc_server_new(const struct rpc_server_options *options, struct rpc_
         poller->number = i;
         poller->queue = grpc_completion_queue_create_for_next(NULL);
         grpc_server_register_completion_queue(server->handle, poller->queue, NULL);
+        grpc_bursts_init(poller);
     }
     enum status st = register_services(server);
     if (st != ST_OK) {

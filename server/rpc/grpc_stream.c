@@ -79,11 +79,27 @@ void grpc_stream_again(struct grpc_rpc *rpc)
 enum status grpc_stream_send(struct rpc_call *call, struct slice message)
 {
     const struct rpc_piece piece = {.bytes = message};
-    return grpc_stream_send_pieces(call, &piece, 1);
+    return grpc_stream_send_pieces(call, &piece, 1, NULL);
+}
+
+void grpc_stream_start_send(struct grpc_rpc *rpc)
+{
+    grpc_op ops[2] = {0};
+    size_t ops_count = 0;
+    if (!rpc->headers_sent)
+        ops[ops_count++].op = GRPC_OP_SEND_INITIAL_METADATA;
+    rpc->headers_sent = true;
+    grpc_byte_buffer *buffer = rpc->outgoing;
+    grpc_call *handle = rpc->handle; /* rpc may have ended once the batch is started */
+    ops[ops_count].op = GRPC_OP_SEND_MESSAGE;
+    ops[ops_count++].data.send_message.send_message = buffer;
+    grpc_call_error error = grpc_call_start_batch(handle, ops, ops_count, &rpc->message_sent, NULL);
+    ASSERT(error == GRPC_CALL_OK);
+    grpc_byte_buffer_destroy(buffer);
 }
 
 enum status grpc_stream_send_pieces(struct rpc_call *call, const struct rpc_piece *pieces,
-                                    uint32_t count)
+                                    uint32_t count, struct rpc_burst *burst)
 {
     struct grpc_rpc *rpc = CONTAINER_OF(call, struct grpc_rpc, call);
     ASSERT(call->method->server_streams);
@@ -93,20 +109,13 @@ enum status grpc_stream_send_pieces(struct rpc_call *call, const struct rpc_piec
     ASSERT((before & CALL_FINISHING) == 0);
     if ((before & CALL_SENDING) != 0)
         return ST_BUSY;
-    grpc_op ops[2] = {0};
-    size_t ops_count = 0;
-    if (!rpc->headers_sent)
-        ops[ops_count++].op = GRPC_OP_SEND_INITIAL_METADATA;
-    rpc->headers_sent = true;
-    grpc_byte_buffer *buffer = grpc_message_from_pieces(pieces, count);
-    rpc_stats_sent(&rpc->method->stats, grpc_byte_buffer_length(buffer));
-    ops[ops_count].op = GRPC_OP_SEND_MESSAGE;
-    ops[ops_count++].data.send_message.send_message = buffer;
-    grpc_call *handle = rpc->handle;
+    rpc->outgoing = grpc_message_from_pieces(pieces, count);
+    rpc_stats_sent(&rpc->method->stats, grpc_byte_buffer_length(rpc->outgoing));
     grpc_rpc_ref(rpc);
-    grpc_call_error error = grpc_call_start_batch(handle, ops, ops_count, &rpc->message_sent, NULL);
-    ASSERT(error == GRPC_CALL_OK);
-    grpc_byte_buffer_destroy(buffer);
+    if (burst != NULL)
+        grpc_burst_hold(burst, rpc);
+    else
+        grpc_stream_start_send(rpc);
     return ST_OK;
 }
 

@@ -32,10 +32,20 @@ static enum status join_and_send(struct rpc_call *call, const struct rpc_piece *
     return st;
 }
 
-enum status rpc_send_pieces(struct rpc_call *call, const struct rpc_piece *pieces, uint32_t count)
+enum status rpc_send_pieces(struct rpc_call *call, const struct rpc_piece *pieces, uint32_t count,
+                            struct rpc_burst *burst)
 {
-    return call->transport->send_pieces == NULL ? join_and_send(call, pieces, count)
-                                                : call->transport->send_pieces(call, pieces, count);
+    return call->transport->send_pieces == NULL
+               ? join_and_send(call, pieces, count)
+               : call->transport->send_pieces(call, pieces, count, burst);
+}
+
+void rpc_burst_end(struct rpc_burst *burst)
+{
+    if (burst->transport != NULL)
+        burst->transport->end_burst(burst);
+    burst->transport = NULL;
+    burst->count = 0;
 }
 
 void rpc_hold(struct rpc_call *call)

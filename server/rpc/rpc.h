@@ -8,6 +8,7 @@
 #define SERVER_RPC_RPC_H
 #include "base/arena.h"
 #include "base/inbox.h"
+#include "base/list.h"
 #include "base/slice.h"
 #include "base/status.h"
 
@@ -92,6 +93,13 @@ struct rpc_piece {
     struct rpc_shared *shared; /* whose the bytes are; NULL: they are copied */
 };
 
+/* Messages of several calls that leave together; zeroed at first. One thread's. */
+struct rpc_burst {
+    const struct rpc_transport *transport; /* of those held; NULL: none */
+    struct list_node held;                 /* the transport's */
+    uint32_t count;
+};
+
 /* What carries a call; services use the functions below. */
 struct rpc_transport {
     void (*finish)(struct rpc_call *call, enum rpc_code code, const char *text,
@@ -101,7 +109,8 @@ struct rpc_transport {
     enum status (*send)(struct rpc_call *call, struct slice message);
     /* NULL: the pieces are joined and sent as one. */
     enum status (*send_pieces)(struct rpc_call *call, const struct rpc_piece *pieces,
-                               uint32_t count);
+                               uint32_t count, struct rpc_burst *burst);
+    void (*end_burst)(struct rpc_burst *burst); /* of one that holds something */
     const char *(*peer)(struct rpc_call *call);
     void (*hold)(struct rpc_call *call);
     void (*again)(struct rpc_call *call);
@@ -141,9 +150,12 @@ void rpc_finish_later(struct rpc_call *call, enum rpc_code code, const char *tex
  * on_cancel comes or came), ST_NO_MEMORY. */
 CHECKED enum status rpc_send(struct rpc_call *call, struct slice message);
 /* The same of a message in pieces: shared ones may be sent from where they lie, and are referred to
- * until they have left. */
+ * until they have left. With a burst it may be held back until that ends; NULL: it is sent now. */
 CHECKED enum status rpc_send_pieces(struct rpc_call *call, const struct rpc_piece *pieces,
-                                    uint32_t count);
+                                    uint32_t count, struct rpc_burst *burst);
+/* Sends what the burst holds: of each connection in as few writes as its transport can. The burst
+ * is empty after it. */
+void rpc_burst_end(struct rpc_burst *burst);
 
 /* From on_call or on_message, which does nothing more then: it is called again with the same
  * message once rpc_again() was called; until then no message of the call is delivered, which leaves

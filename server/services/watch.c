@@ -1,5 +1,6 @@
 /* server/services/watch.c - Watch: requests are decoded on the poller and told to the hub; what the
- * hub has to say is encoded and sent on its thread. Only the hub ends a call. */
+ * hub has to say is encoded on its thread and sent when its burst ends. Only the hub ends a call.
+ */
 #include "base/assert.h"
 #include "base/list.h"
 #include "server/services/services_private.h"
@@ -74,7 +75,7 @@ static enum status send_message(struct watch_stream *stream, const struct watch_
     uint8_t head[HEAD_BYTES_MAX];
     struct rpc_piece alone, *pieces = message->pieces == NULL ? &alone : message->pieces - 1;
     *pieces = (struct rpc_piece){.bytes = encode_head(call->service, message, head)};
-    enum status st = rpc_send_pieces(call, pieces, message->pieces_count + 1);
+    enum status st = rpc_send_pieces(call, pieces, message->pieces_count + 1, message->burst);
     return st == ST_OK || st == ST_CANCELED ? st : ST_NO_MEMORY;
 }
 

@@ -19,6 +19,8 @@
 /* Changes that apply has handed over and the hub has not taken; above it they are left in history.
  */
 #define WATCH_BACKLOG_BYTES (32U << 20)
+/* Messages that are made before the first of them leaves. */
+#define WATCH_BURST_MESSAGES 1024U
 /* Requests of a stream that are not answered, and answers that its client has not taken; above it
  * no request is read. Each is some 100 bytes. */
 #define WATCH_UNANSWERED_MAX 1000U

@@ -265,7 +265,8 @@ static enum status send_events(struct watch_hub *hub, struct watch_stream *strea
                                           .revision = revision,
                                           .fragment = split && !is_sent_out(entry),
                                           .pieces = hub->pieces + 1,
-                                          .pieces_count = (uint32_t)g.pieces_count};
+                                          .pieces_count = (uint32_t)g.pieces_count,
+                                          .burst = &hub->burst};
     enum status st = send_message(stream, &message);
     metrics_add(METRIC_WATCH_EVENTS, g.events);
     metrics_add(METRIC_PENDING_EVENTS, -(int64_t)g.events);
@@ -279,6 +280,7 @@ static enum status send_front(struct watch_hub *hub, struct watch_stream *stream
     if (entry->watcher != NULL)
         return send_events(hub, stream, entry);
     struct watch_message answer = entry->answer;
+    answer.burst = &hub->burst;
     entry_free(hub, stream, entry);
     return send_message(stream, &answer);
 }
@@ -311,7 +313,10 @@ void streams_flush(struct watch_hub *hub)
         struct watch_stream *stream =
             CONTAINER_OF(list_pop_front(&hub->ready), struct watch_stream, ready);
         flush(hub, stream);
+        if (hub->burst.count >= WATCH_BURST_MESSAGES)
+            rpc_burst_end(&hub->burst);
     }
+    rpc_burst_end(&hub->burst);
 }
 
 /* ---- life ---- */

@@ -73,6 +73,7 @@ struct watch_message {
      * the piece before the first, which is there and empty; NULL: no events. */
     struct rpc_piece *pieces;
     uint32_t pieces_count;
+    struct rpc_burst *burst; /* with which it may be held back; the hub ends it in the same step */
 };
 
 /* What a stream's owner does. On the hub's thread; must not block. */

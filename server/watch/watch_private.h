@@ -132,6 +132,7 @@ struct watch_hub {
     /* Of the message at hand. */
     struct rpc_piece *pieces; /* the first is the sender's */
     size_t pieces_capacity;
+    struct rpc_burst burst; /* of all messages that can leave now */
 };
 
 /* ---- publish.c: apply's side, and what becomes of it ---- */
