@@ -1,7 +1,7 @@
 /* server/services/auth_login.c - what has to do with passwords: Authenticate, UserAdd,
  * UserChangePassword. Hashing takes a tenth of a second by design, so it is given away
- * (services_auth.give), and only so many wait for it at a time. A plain password never gets into
- * the log. */
+ * (services_auth.give), and only so many wait for it at a time. A plain password gets into the log
+ * only while there may be members of 3.4, which know no other. */
 #include "server/state/auth_bcrypt.h"
 #include "server/services/auth_jwt.h"
 #include "server/services/auth_simple.h"
@@ -65,7 +65,8 @@ struct new_password {
     bool no_password;
 };
 
-enum { USER_NAME = 1, USER_OPTIONS = 3, USER_HASHED = 4, CHANGE_HASHED = 3 };
+enum { USER_NAME = 1, USER_PASSWORD, USER_OPTIONS, USER_HASHED };
+enum { CHANGE_HASHED = 3 }; /* name and password as above */
 
 static enum api_error hash(struct rpc_call *call, struct slice password, struct slice *out)
 {
@@ -93,6 +94,14 @@ static enum api_error hash(struct rpc_call *call, struct slice password, struct 
     return API_OK;
 }
 
+/* A member of 3.4 passes over the hash and would take the password for empty; one of 3.5, and this
+ * one, take the hash where there are both. */
+static bool is_plain_needed(struct rpc_call *call)
+{
+    const struct services *services = call->service;
+    return machine_is_cluster_old(services->options.machine);
+}
+
 static void propose_password(struct rpc_call *call, const struct new_password *new,
                              struct slice hashed)
 {
@@ -102,6 +111,8 @@ static void propose_password(struct rpc_call *call, const struct new_password *n
     wire_out_init(&out, call->arena, /* gap= */ 0);
     if (new->name.len > 0)
         wire_put_bytes(&out, USER_NAME, new->name);
+    if (hashed.len > 0 && new->password.len > 0 && is_plain_needed(call))
+        wire_put_bytes(&out, USER_PASSWORD, new->password);
     if (adds && new->options.data != NULL)
         wire_put_bytes(&out, USER_OPTIONS, new->options);
     if (hashed.len > 0)

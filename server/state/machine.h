@@ -151,6 +151,8 @@ void machine_each_removed(struct machine *machine, void (*each)(void *context, r
 /* "3.5.0", or "" while it is not decided. out has room for VERSION_TEXT_BYTES. */
 #define VERSION_TEXT_BYTES 32U
 void machine_cluster_version(struct machine *machine, char *out);
+/* Whether it is known and below 3.5: an etcd 3.4 may be among the members. */
+bool machine_is_cluster_old(struct machine *machine);
 
 /* Users and roles as of now, counted: auth_view_unref() it (server/state/auth.h). */
 struct auth_view *machine_auth(struct machine *machine);

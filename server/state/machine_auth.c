@@ -3,7 +3,6 @@
 #include "server/state/machine_auth.h"
 
 #include "base/bytes.h"
-#include "server/state/cluster_version.h"
 #include "server/state/lessor.h"
 
 #include <inttypes.h>
@@ -273,15 +272,6 @@ static enum status apply_status(struct application *a)
     return ST_OK;
 }
 
-/* etcd 3.4 ends a token in the index of its entry, 3.5 in the one before. As long as the cluster is
- * of 3.4, a member of it may be called with the token. */
-static bool is_cluster_old(const struct machine *machine)
-{
-    struct version version;
-    return version_parse(slice_from_str(machine->version), &version) == ST_OK &&
-           version_compare(version, (struct version){3, 5, 0}) < 0;
-}
-
 /* What is known of prefix from now on, in the scratch memory. */
 static enum status make_token(struct machine *machine, struct slice prefix, uint64_t index,
                               struct slice *out)
@@ -322,7 +312,9 @@ static enum status apply_authenticate(struct application *a, struct slice body)
     struct slice prefix = texts.field[TOKEN];
     if (prefix.len == 0)
         return ST_OK;
-    bool is_old = is_cluster_old(machine);
+    /* etcd 3.4 ends a token in the index of its entry, 3.5 in the one before; a member of it may be
+     * called with the token. */
+    bool is_old = machine_is_cluster_old(machine);
     struct slice token, older;
     st = make_token(machine, prefix, a->entry->index - 1, &token);
     if (st == ST_OK && is_old)

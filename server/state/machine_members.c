@@ -1,6 +1,7 @@
 /* server/state/machine_members.c - the member table and the cluster version: in memory, in their
  * buckets, and in the entries that change them. */
 #include "base/assert.h"
+#include "server/state/cluster_version.h"
 #include "server/state/machine_private.h"
 
 #include "proto/membership.pb-c.h"
@@ -30,6 +31,15 @@ void machine_cluster_version(struct machine *machine, char *out)
     lock_acquire(machine->lock);
     memcpy(out, machine->version, sizeof(machine->version));
     lock_release(machine->lock);
+}
+
+bool machine_is_cluster_old(struct machine *machine)
+{
+    char text[VERSION_TEXT_BYTES];
+    struct version version;
+    machine_cluster_version(machine, text);
+    return version_parse(slice_from_str(text), &version) == ST_OK &&
+           version_compare(version, (struct version){3, 5, 0}) < 0;
 }
 
 bool machine_downgrade_enabled(struct machine *machine)
