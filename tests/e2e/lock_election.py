@@ -284,6 +284,11 @@ def run(binary, folder, checks):
     return out
 
 
+def is_let_in_by_old(one, other):
+    """An etcd 3.4 lets in who waited for a lock although its own lease has been revoked, and its key with it."""
+    return one[:2] == (2, "mutex: session is expired") and other == (0, "", [(10, b"l/22")])
+
+
 def main():
     parser = lib.arguments(__doc__, cleat="build/release/server/cleat", etcd="etcd")
     args = parser.parse_args()
@@ -296,7 +301,8 @@ def main():
         theirs = run(etcd, os.path.join(top, "etcd"), checks)
         for part, (here, there) in enumerate(zip(ours, theirs)):
             for step, (one, other) in enumerate(zip(here, there)):
-                checks.equal(one, other, f"part {part} step {step}")
+                if not is_let_in_by_old(one, other):
+                    checks.equal(one, other, f"part {part} step {step}")
     checks.done()
 
 
