@@ -254,12 +254,17 @@ static bool wait_over(struct rpc_server *server, uint32_t timeout_ms)
     return over;
 }
 
+void rpc_server_send_away(struct rpc_server *server)
+{
+    if (server->started && !atomic_exchange(&server->shutting, true))
+        grpc_server_shutdown_and_notify(server->handle, server->pollers[0].queue, &server->shut);
+}
+
 enum status rpc_server_stop(struct rpc_server *server, uint32_t grace_ms, uint32_t cancel_ms)
 {
     if (!server->started)
         return ST_OK;
-    if (!atomic_exchange(&server->shutting, true))
-        grpc_server_shutdown_and_notify(server->handle, server->pollers[0].queue, &server->shut);
+    rpc_server_send_away(server);
     if (wait_over(server, grace_ms))
         return ST_OK;
     grpc_server_cancel_all_calls(server->handle);

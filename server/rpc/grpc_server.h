@@ -47,6 +47,9 @@ CHECKED enum status rpc_server_new(const struct rpc_server_options *options,
 CHECKED enum status rpc_server_start(struct rpc_server *server);
 /* Takes a connected, non-blocking socket. peer is copied. Any thread, between start and stop. */
 void rpc_server_add_connection(struct rpc_server *server, int fd, const char *peer);
+/* Tells clients to go elsewhere (GOAWAY): before their streams are ended, so that none is opened
+ * anew over the same connection, where gRPC would cancel it. Once is enough; any thread. */
+void rpc_server_send_away(struct rpc_server *server);
 /* Sends clients away (GOAWAY), waits up to grace_ms for the calls to end, then cancels what is left
  * and waits up to cancel_ms for the services to finish it. No connection may be added any more.
  * Errors: ST_BUSY (calls are still unfinished: try again, or end the process without _free). */

@@ -146,6 +146,12 @@ enum status front_open(const struct front_options *options, struct front **out)
     return ST_OK;
 }
 
+void front_send_away(struct front *front)
+{
+    if (front != NULL && front->rpc != NULL)
+        rpc_server_send_away(front->rpc);
+}
+
 /* False: some call is still with an actor. */
 static bool stop_servers(struct front *front, uint32_t grace_ms)
 {

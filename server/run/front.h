@@ -29,6 +29,8 @@ struct front_options {
 
 /* Starts to serve. Errors: ST_NO_MEMORY, ST_IO, and the parts'. */
 CHECKED enum status front_open(const struct front_options *options, struct front **out);
+/* Tells clients to go elsewhere; before the member ends their watches. NULL is fine. */
+void front_send_away(struct front *front);
 /* No new connections; open calls may end for grace_ms, then they are cancelled. Services and
  * sockets are gone after it. NULL is fine. */
 void front_close(struct front *front, uint32_t grace_ms);

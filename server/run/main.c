@@ -265,6 +265,7 @@ static void stop(struct program *p)
     if (p->member != NULL) {
         member_hand_over(p->member);
         loops_stop_requests(member_loops(p->member));
+        front_send_away(p->front);
         member_end_watches(p->member);
     }
     front_close(p->front, GRACE_MS);
