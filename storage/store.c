@@ -184,6 +184,13 @@ enum status store_delete(struct store *store, enum bucket bucket, struct slice k
     return change(store, bucket, key, SLICE_EMPTY, /* deleted= */ true);
 }
 
+/* The one that holds the last entry. */
+static uint64_t newest_generation(const struct store *store)
+{
+    const struct generation *active = store->active;
+    return active->entries_count == 0 && !store->in_entry ? active->number - 1 : active->number;
+}
+
 enum status store_forget(struct store *store, const struct store_dead *dead, size_t count)
 {
     uint64_t pending = atomic_load_explicit(&store->forget_pending, memory_order_relaxed);
@@ -194,7 +201,7 @@ enum status store_forget(struct store *store, const struct store_dead *dead, siz
     struct forget_batch *batch = malloc(sizeof(*batch) + count * sizeof(*dead));
     if (batch == NULL)
         return ST_NO_MEMORY;
-    batch->generation = store->active->number;
+    batch->generation = newest_generation(store);
     batch->count = count;
     batch->done = 0;
     memcpy(batch->dead, dead, count * sizeof(*dead));
@@ -202,6 +209,7 @@ enum status store_forget(struct store *store, const struct store_dead *dead, siz
     list_push_back(&store->forget, &batch->node);
     lock_release(store->lock);
     atomic_fetch_add_explicit(&store->forget_pending, count, memory_order_relaxed);
+    store->forget_generation = batch->generation;
     store_wake_writer(store);
     return ST_OK;
 }
@@ -250,7 +258,9 @@ static bool seal_is_due(const struct store *store)
     const struct generation *active = store->active;
     if (active->bytes >= SEAL_BYTES)
         return true;
-    if (active->ops_count < SEAL_OPS_MIN)
+    /* Deletions that wait for it will bring about a commit anyway, and free room. */
+    bool is_awaited = store->forget_generation == active->number;
+    if (active->ops_count < SEAL_OPS_MIN && !is_awaited)
         return false;
     uint64_t interval = atomic_load_explicit(&store->seal_interval_ns, memory_order_relaxed);
     return clock_monotonic_ns(store->options.clock) - active->began_ns >= interval;

@@ -70,8 +70,8 @@ typedef enum status (*store_each_fn)(void *context, struct slice key, struct sli
 CHECKED enum status store_each(struct store *store, enum bucket bucket, store_each_fn fn,
                                void *context);
 /* Schedules the physical deletion of revisions (compaction): given to the writer, in small batches
- * that ride on the next commits, never before the generation that is active now is committed, and
- * not while a pin is held. Copied. What is pending is lost with the process: the caller schedules
+ * that ride on the next commits, never before what was applied so far is committed, and not while a
+ * pin is held. Copied. What is pending is lost with the process: the caller schedules
  * it again after a restart. In ascending order it costs the fewest pages. Errors: ST_BUSY (too many
  * pending: later), ST_NO_MEMORY. */
 struct store_dead {
@@ -87,9 +87,9 @@ CHECKED enum status store_end_entry(struct store *store, const struct store_mark
 /* What the log has durably, from the consensus actor by way of apply's queue: {index, term}. It may
  * go down. */
 void store_set_durable(struct store *store, uint64_t index, uint64_t term);
-/* Seals the active generation when it is due (size, age) or force is set. While another one is
- * sealed, or inside an entry, nothing happens, but a force is remembered and done by a later call.
- * Errors: ST_NO_MEMORY. */
+/* Seals the active generation when it is due (size, age, deletions that wait for it) or force is
+ * set. While another one is sealed, or inside an entry, nothing happens, but a force is remembered
+ * and done by a later call. Errors: ST_NO_MEMORY. */
 CHECKED enum status store_seal(struct store *store, bool force);
 /* True when apply must wait for the writer: the generations hold their limit (OVERLAY_BYTES_MAX).
  */

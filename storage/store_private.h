@@ -64,8 +64,9 @@ struct store {
     /* Apply. */
     struct store_mark opened_at, applied; /* conf_states in the two buffers */
     struct buf opened_conf_state, applied_conf_state;
-    bool in_entry;    /* something was written since the last end */
-    bool seal_wanted; /* a force that could not be done */
+    bool in_entry;              /* something was written since the last end */
+    bool seal_wanted;           /* a force that could not be done */
+    uint64_t forget_generation; /* what the newest deletions wait for; 0: none so far */
 
     /* Writer. */
     struct store_instance *instance; /* the newest */

@@ -345,6 +345,27 @@ static void test_store_deletes_with_the_commit_of_the_entry_that_asked(void **st
         assert_int_equal(fixture_read(fixture, main), expected[main - 2]);
 }
 
+/* Or an idle member would keep for ever what was compacted. */
+static void test_store_seals_few_entries_that_deletions_wait_for(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture_entry(fixture, 4); /* 2 to 5 */
+    forget(fixture, 2, 3);
+    assert_int_equal(store_seal(fixture->store, false), ST_OK);
+    step_expecting(fixture, false); /* too young */
+    fixture->now_ns += SEAL_INTERVAL_MS_MIN * NS_PER_MS;
+    assert_int_equal(store_seal(fixture->store, false), ST_OK);
+    step_expecting(fixture, true);
+    assert_int_equal(store_forget_pending_count(fixture->store), 0);
+    assert_int_equal(fixture_read(fixture, 2), ST_NOT_FOUND);
+    /* All entries are committed: there is nothing to wait for but the next turn. */
+    forget(fixture, 4, 4);
+    fixture->now_ns = store_writer_deadline_ns(fixture->store);
+    step_expecting(fixture, true);
+    assert_int_equal(fixture_read(fixture, 4), ST_NOT_FOUND);
+    assert_int_equal(fixture_read(fixture, 5), ST_OK);
+}
+
 static void test_store_spreads_many_deletions_over_timed_commits(void **state)
 {
     struct fixture *fixture = *state;
@@ -421,6 +442,7 @@ int main(void)
         WITH_STORE(test_store_frees_a_generation_after_every_older_view),
         WITH_STORE(test_store_walks_revisions_across_backend_and_generations),
         WITH_STORE(test_store_deletes_with_the_commit_of_the_entry_that_asked),
+        WITH_STORE(test_store_seals_few_entries_that_deletions_wait_for),
         WITH_STORE(test_store_spreads_many_deletions_over_timed_commits),
         WITH_STORE(test_store_refuses_deletions_over_its_limit),
         WITH_STORE(test_store_pin_holds_a_moment_and_delays_deletions),
