@@ -117,7 +117,13 @@ struct raft_message {
 
 /* What a member does is told as text, in etcd's words; for the log of the server only. The hook
  * must not call the core. */
-enum raft_log_level { RAFT_LOG_DEBUG, RAFT_LOG_INFO, RAFT_LOG_WARN, RAFT_LOG_ERROR };
+enum raft_log_level {
+    RAFT_LOG_DEBUG,
+    RAFT_LOG_ROUTINE, /* etcd says it as INFO, but with asynchronous writes it happens all day */
+    RAFT_LOG_INFO,
+    RAFT_LOG_WARN,
+    RAFT_LOG_ERROR
+};
 typedef void (*raft_log_hook)(void *context, enum raft_log_level level, const char *text);
 
 struct raft_config {

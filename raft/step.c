@@ -16,7 +16,7 @@ static void trace_append_done(struct raft *r, const struct raft_message *m)
 {
     raft_term ours;
     if (m->index < r->log.unstable_offset || !log_term(&r->log, m->index, &ours))
-        raft_trace(r, RAFT_LOG_INFO,
+        raft_trace(r, RAFT_LOG_ROUTINE,
                    "entry at index %" PRIu64 " missing from unstable log; ignoring", m->index);
     else if (ours != m->log_term)
         raft_trace(r, RAFT_LOG_INFO,

@@ -169,6 +169,7 @@ static void log_raft(void *context, enum raft_log_level level, const char *text)
 {
     (void)context;
     static const enum log_level levels[] = {[RAFT_LOG_DEBUG] = LOG_LEVEL_DEBUG,
+                                            [RAFT_LOG_ROUTINE] = LOG_LEVEL_DEBUG,
                                             [RAFT_LOG_INFO] = LOG_LEVEL_INFO,
                                             [RAFT_LOG_WARN] = LOG_LEVEL_WARN,
                                             [RAFT_LOG_ERROR] = LOG_LEVEL_ERROR};
