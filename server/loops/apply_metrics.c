@@ -10,7 +10,10 @@ static const struct apply_series *find(struct apply_metrics *metrics, const char
     }
     if (metrics->count == APPLY_OPS_MAX)
         return NULL;
-    const char *pairs[] = {"op", op, "success", success ? "true" : "false", "version", "v3", NULL};
+    /* The one operation of etcd's v2 store that is left. */
+    const char *version = strcmp(op, "PUT") == 0 ? "v2" : "v3";
+    const char *pairs[] = {"op",      op,      "success", success ? "true" : "false",
+                           "version", version, NULL};
     struct apply_series *series = &metrics->series[metrics->count++];
     *series = (struct apply_series){.op = op,
                                     .success = success,

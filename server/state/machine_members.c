@@ -359,6 +359,7 @@ enum status apply_legacy(struct application *a, const struct internal_request *r
 {
     if (!slice_eq(request->method, SLICE("PUT")))
         return ST_OK;
+    a->result->op = "PUT";
     if (slice_eq(request->path, SLICE("/0/version")))
         return put_version(a, request->value);
     raft_id id;
