@@ -66,7 +66,7 @@ struct config {
     uint64_t auth_token_ttl_s, bcrypt_cost;
     bool enable_gateway;
     const char *cors, *host_whitelist; /* comma-separated; "*" among them: any */
-    const char *metrics;               /* "basic", "extensive" */
+    const char *metrics;               /* "extensive"; all else is "basic", as in etcd */
     enum log_level log_level;
     struct config_texts log_outputs; /* as log_open() takes them */
     const char *backend;             /* "": what is there, LMDB when new; "lmdb", "sqlite" */

@@ -42,7 +42,7 @@ static void fill_routes(struct gateway *gateway, const struct route *routes, uin
         to->method = find_method(&gateway->options, routes[i].method, &to->service);
         if (to->method == NULL)
             continue;
-        rpc_stats_init(&to->stats, to->method);
+        rpc_stats_init(&to->stats, to->method, gateway->options.shows_times);
         gateway->routes_count++;
     }
 }
@@ -285,6 +285,7 @@ static void begin(struct gateway_call *call)
 {
     metrics_child_add(call->route->stats.started, 1);
     rpc_versions_count(&call->gateway->versions, &call->call);
+    call->began_ns = clock_monotonic_ns(call->gateway->options.clock);
     call->is_started = true;
     atomic_fetch_add(&call->refs, 1); /* the service's */
 }

@@ -32,6 +32,7 @@ struct gateway_options {
     const struct clock *clock;
     uint32_t poller;            /* number of the thread, as rpc_call.poller */
     uint32_t request_bytes_max; /* of one message in protobuf's encoding */
+    bool shows_times;           /* as rpc_server_options' own */
     /* A unary call is over and its client has the answer; as rpc_server_options' own. NULL: nobody
      * asks. */
     void (*ended)(void *context, struct rpc_call *call, enum rpc_code code, size_t answer_bytes);

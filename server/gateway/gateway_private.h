@@ -55,6 +55,7 @@ struct gateway_call {
     bool has_message;  /* one was taken from body, and its method has not returned from it */
     bool is_last;      /* nothing comes after it */
     bool is_started, is_refused, is_cancelled, has_begun, has_ended;
+    uint64_t began_ns; /* when the whole request was there and its method was run */
     struct buf error_json;
     enum rpc_code refused_code; /* by the gateway itself, before the method or over its head */
     char refused_text[GATEWAY_TEXT_BYTES];

@@ -66,7 +66,7 @@ static void finish(struct gateway_call *call, enum rpc_code code, const char *te
     call->answer = message;
     if (encode && !is_stream(call) && !atomic_load(&call->call.canceled))
         gateway_encode_answer(call);
-    metrics_child_add(call->route->stats.handled[code], 1);
+    rpc_stats_handled(&call->route->stats, code, call->gateway->options.clock, call->began_ns);
     unsigned before = atomic_fetch_or(&call->flags, CALL_FINISHING);
     ASSERT((before & CALL_FINISHING) == 0);
     call->events.wake(call->events.context);

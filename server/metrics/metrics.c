@@ -12,10 +12,12 @@
 #define BUCKETS_MAX 24U
 
 /* A number lives in one slot of every shard; its value is their sum. A histogram takes a run of
- * slots: its buckets (not yet cumulative), the overflow, the sum in nanoseconds. */
+ * slots: its buckets (not yet cumulative), the overflow, the sum in nanoseconds. One without labels
+ * has as many as the largest would take. */
 #define HISTOGRAM_SLOTS (BUCKETS_MAX + 2)
 
 enum kind { COUNTER, GAUGE };
+enum steps { BY_TWO, BY_FIVES };
 
 struct scalar_info {
     enum kind kind;
@@ -24,20 +26,21 @@ struct scalar_info {
 
 struct histogram_info {
     uint64_t unit_ns, first_ns;
+    enum steps steps; /* from the bound of one bucket to the next */
     uint32_t buckets;
     const char *name, *help;
 };
 
 #define SCALAR_INFO(id, kind, name, help) {kind, name, help},
-#define HISTOGRAM_INFO(id, unit_ns, first_ns, buckets, name, help) \
-    {unit_ns, first_ns, buckets, name, help},
+#define HISTOGRAM_INFO(id, unit_ns, first_ns, steps, buckets, name, help) \
+    {unit_ns, first_ns, steps, buckets, name, help},
 static const struct scalar_info scalars[] = {METRICS_SCALARS(SCALAR_INFO)};
 static const struct scalar_info families[] = {METRICS_FAMILIES(SCALAR_INFO)};
 static const struct histogram_info histograms[] = {METRICS_HISTOGRAMS(HISTOGRAM_INFO)};
 static const struct histogram_info histogram_families[] = {
     METRICS_HISTOGRAM_FAMILIES(HISTOGRAM_INFO)};
 
-#define BUCKETS_FIT(id, unit_ns, first_ns, buckets, name, help) \
+#define BUCKETS_FIT(id, unit_ns, first_ns, steps, buckets, name, help) \
     _Static_assert((buckets) <= BUCKETS_MAX, "slots of a histogram");
 METRICS_HISTOGRAMS(BUCKETS_FIT)
 METRICS_HISTOGRAM_FAMILIES(BUCKETS_FIT)
@@ -91,12 +94,18 @@ static int64_t sum(uint32_t slot)
     return total;
 }
 
+/* The bound after that of bucket number i. */
+static uint64_t bound_after(const struct histogram_info *info, uint64_t bound, uint32_t i)
+{
+    return info->steps == BY_FIVES && i % 3 == 1 ? bound / 2 * 5 : bound * 2;
+}
+
 /* A bucket holds what is at most its bound. */
 static void observe(const struct histogram_info *info, uint32_t slot, uint64_t ns)
 {
     uint32_t bucket = 0;
-    for (uint64_t bound = info->first_ns; bucket < info->buckets && ns > bound; bound *= 2)
-        bucket++;
+    for (uint64_t bound = info->first_ns; bucket < info->buckets && ns > bound; bucket++)
+        bound = bound_after(info, bound, bucket);
     add(slot + bucket, 1);
     add(slot + info->buckets + 1, (int64_t)ns);
 }
@@ -202,7 +211,8 @@ struct metric_child metrics_child(enum metric_family family, const char *const *
 struct metric_child metrics_histogram_child(enum metric_histogram_family family,
                                             const char *const *pairs)
 {
-    struct metric_child child = child_of(METRICS_FAMILIES_COUNT + family, HISTOGRAM_SLOTS, pairs);
+    uint32_t slots = histogram_families[family].buckets + 2;
+    struct metric_child child = child_of(METRICS_FAMILIES_COUNT + family, slots, pairs);
     child.histogram = family;
     return child;
 }
@@ -236,11 +246,12 @@ static enum status render_buckets(struct buf *out, const struct histogram_info *
     const char *comma = labels[0] == '\0' ? "" : ",";
     int64_t count = 0;
     enum status st = ST_OK;
-    double bound = (double)info->first_ns;
-    for (uint32_t i = 0; st == ST_OK && i < info->buckets; i++, bound *= 2) {
+    uint64_t bound = info->first_ns;
+    for (uint32_t i = 0; st == ST_OK && i < info->buckets; i++) {
         count += sum(slot + i);
         st = buf_printf(out, "%s_bucket{%s%sle=\"%.10g\"} %" PRId64 "\n", info->name, labels, comma,
-                        bound / (double)info->unit_ns, count);
+                        (double)bound / (double)info->unit_ns, count);
+        bound = bound_after(info, bound, i);
     }
     if (st != ST_OK)
         return st;

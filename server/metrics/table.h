@@ -4,7 +4,7 @@
 #define SERVER_METRICS_TABLE_H
 
 #define METRICS_ENUM(id, kind, name, help) METRIC_##id,
-#define METRICS_HISTOGRAM_ENUM(id, unit_ns, first_ns, buckets, name, help) METRIC_##id,
+#define METRICS_HISTOGRAM_ENUM(id, unit_ns, first_ns, steps, buckets, name, help) METRIC_##id,
 #define METRICS_FAMILY_ENUM(id, kind, name, help) METRIC_##id,
 
 /* One value each. */
@@ -65,19 +65,20 @@
 
 #define MS 1000000ULL
 #define S 1000000000ULL
-/* Durations; each bucket is twice the one before. TTLs are counted in whole seconds. */
+/* Durations. BY_TWO: each bucket is twice the one before; BY_FIVES: 5, 10, 25, 50, 100, 250 and so
+ * on, Prometheus' own default. TTLs are counted in whole seconds. */
 #define METRICS_HISTOGRAMS(X) \
-    X(WAL_FSYNC, S, 1 * MS, 14, "etcd_disk_wal_fsync_duration_seconds", "The latency distributions of fsync called by WAL.") \
-    X(BACKEND_COMMIT, S, 1 * MS, 14, "etcd_disk_backend_commit_duration_seconds", "The latency distributions of commit called by backend.") \
-    X(BACKEND_DEFRAG, S, 100 * MS, 13, "etcd_disk_backend_defrag_duration_seconds", "The latency distribution of backend defragmentation.") \
-    X(BACKEND_SNAPSHOT, S, 10 * MS, 17, "etcd_disk_backend_snapshot_duration_seconds", "The latency distribution of backend snapshots.") \
-    X(MVCC_HASH, S, 10 * MS, 15, "etcd_mvcc_hash_duration_seconds", "The latency distribution of storage hash operation.") \
-    X(MVCC_HASH_REVISION, S, 10 * MS, 15, "etcd_mvcc_hash_rev_duration_seconds", "The latency distribution of storage hash by revision operation.") \
-    X(COMPACTION_TOTAL, MS, 100 * MS, 14, "etcd_debugging_mvcc_db_compaction_total_duration_milliseconds", "Bucketed histogram of db compaction total duration.") \
-    X(LEASE_TTLS, 1, 1, 24, "etcd_debugging_lease_ttl_total", "Bucketed histogram of lease TTLs.") \
-    X(INDEX_COMPACTION_PAUSE, MS, MS / 2, 14, "etcd_debugging_mvcc_index_compaction_pause_duration_milliseconds", "Bucketed histogram of index compaction pause duration.") \
-    X(SNAPSHOT_SAVE, S, 100 * MS, 10, "etcd_snap_db_save_total_duration_seconds", "The total latency distributions of v3 snapshot save") \
-    X(COMPACTION_PAUSE, MS, 1 * MS, 13, "etcd_debugging_mvcc_db_compaction_pause_duration_milliseconds", "Bucketed histogram of db compaction pause duration.")
+    X(WAL_FSYNC, S, 1 * MS, BY_TWO, 14, "etcd_disk_wal_fsync_duration_seconds", "The latency distributions of fsync called by WAL.") \
+    X(BACKEND_COMMIT, S, 1 * MS, BY_TWO, 14, "etcd_disk_backend_commit_duration_seconds", "The latency distributions of commit called by backend.") \
+    X(BACKEND_DEFRAG, S, 100 * MS, BY_TWO, 13, "etcd_disk_backend_defrag_duration_seconds", "The latency distribution of backend defragmentation.") \
+    X(BACKEND_SNAPSHOT, S, 10 * MS, BY_TWO, 17, "etcd_disk_backend_snapshot_duration_seconds", "The latency distribution of backend snapshots.") \
+    X(MVCC_HASH, S, 10 * MS, BY_TWO, 15, "etcd_mvcc_hash_duration_seconds", "The latency distribution of storage hash operation.") \
+    X(MVCC_HASH_REVISION, S, 10 * MS, BY_TWO, 15, "etcd_mvcc_hash_rev_duration_seconds", "The latency distribution of storage hash by revision operation.") \
+    X(COMPACTION_TOTAL, MS, 100 * MS, BY_TWO, 14, "etcd_debugging_mvcc_db_compaction_total_duration_milliseconds", "Bucketed histogram of db compaction total duration.") \
+    X(LEASE_TTLS, 1, 1, BY_TWO, 24, "etcd_debugging_lease_ttl_total", "Bucketed histogram of lease TTLs.") \
+    X(INDEX_COMPACTION_PAUSE, MS, MS / 2, BY_TWO, 14, "etcd_debugging_mvcc_index_compaction_pause_duration_milliseconds", "Bucketed histogram of index compaction pause duration.") \
+    X(SNAPSHOT_SAVE, S, 100 * MS, BY_TWO, 10, "etcd_snap_db_save_total_duration_seconds", "The total latency distributions of v3 snapshot save") \
+    X(COMPACTION_PAUSE, MS, 1 * MS, BY_TWO, 13, "etcd_debugging_mvcc_db_compaction_pause_duration_milliseconds", "Bucketed histogram of db compaction pause duration.")
 
 /* Values by label. */
 #define METRICS_FAMILIES(X) \
@@ -108,10 +109,11 @@
 
 /* Durations by label. */
 #define METRICS_HISTOGRAM_FAMILIES(X) \
-    X(APPLY_DURATION, S, MS / 10, 20, "etcd_server_apply_duration_seconds", "The latency distributions of v2 apply called by backend.") \
-    X(REQUEST_PHASE, S, MS / 10, 18, "cleat_request_phase_duration_seconds", "Where the time of writes and reads went, by phase.") \
-    X(PEER_ROUND_TRIP, S, MS / 10, 16, "etcd_network_peer_round_trip_time_seconds", "Round-Trip-Time histogram between peers") \
-    X(SNAPSHOT_SEND, S, 100 * MS, 10, "etcd_network_snapshot_send_total_duration_seconds", "Total latency distributions of v3 snapshot sends") \
-    X(SNAPSHOT_RECEIVE, S, 100 * MS, 10, "etcd_network_snapshot_receive_total_duration_seconds", "Total latency distributions of v3 snapshot receives")
+    X(RPC_HANDLING, S, 5 * MS, BY_FIVES, 11, "grpc_server_handling_seconds", "Histogram of response latency (seconds) of gRPC that had been application-level handled by the server.") \
+    X(APPLY_DURATION, S, MS / 10, BY_TWO, 20, "etcd_server_apply_duration_seconds", "The latency distributions of v2 apply called by backend.") \
+    X(REQUEST_PHASE, S, MS / 10, BY_TWO, 18, "cleat_request_phase_duration_seconds", "Where the time of writes and reads went, by phase.") \
+    X(PEER_ROUND_TRIP, S, MS / 10, BY_TWO, 16, "etcd_network_peer_round_trip_time_seconds", "Round-Trip-Time histogram between peers") \
+    X(SNAPSHOT_SEND, S, 100 * MS, BY_TWO, 10, "etcd_network_snapshot_send_total_duration_seconds", "Total latency distributions of v3 snapshot sends") \
+    X(SNAPSHOT_RECEIVE, S, 100 * MS, BY_TWO, 10, "etcd_network_snapshot_receive_total_duration_seconds", "Total latency distributions of v3 snapshot receives")
 /* clang-format on */
 #endif

@@ -1,7 +1,7 @@
 #include "server/rpc/grpc_private.h"
 
 #include "base/assert.h"
-#include "base/clock.h"
+#include "base/clock_real.h"
 #include "base/list.h"
 
 #include <grpc/slice.h>
@@ -61,13 +61,6 @@ void grpc_rpc_post(struct poller *poller, struct grpc_method *method)
         grpc_rpc_free(rpc);
 }
 
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
-}
-
 /* gRPC's monotonic clock is ours; a far deadline is none. */
 static uint64_t deadline_ns(gpr_timespec deadline)
 {
@@ -104,7 +97,7 @@ static void fill_call(struct grpc_rpc *rpc)
         .service = rpc->method->service,
         .arena = &rpc->arena,
         .deadline_ns = deadline_ns(rpc->deadline),
-        .started_ns = now_ns(),
+        .started_ns = clock_monotonic_ns(clock_real()),
         .poller = rpc->poller->number,
     };
     fill_metadata(rpc);
@@ -279,7 +272,7 @@ void grpc_rpc_finish_now(struct grpc_rpc *rpc)
         ops[count].op = GRPC_OP_RECV_CLOSE_ON_SERVER;
         ops[count++].data.recv_close_on_server.cancelled = &rpc->cancelled;
     }
-    metrics_child_add(rpc->method->stats.handled[rpc->code], 1);
+    rpc_stats_handled(&rpc->method->stats, rpc->code, clock_real(), rpc->call.started_ns);
     /* Once the batch is started, another thread may end and reuse rpc. */
     grpc_slice text = rpc->text;
     grpc_call *handle = rpc->handle;

@@ -101,7 +101,7 @@ static enum status register_method(struct rpc_server *server, const struct rpc_s
     };
     if (entry->registration == NULL)
         return ST_INVALID;
-    rpc_stats_init(&entry->stats, method);
+    rpc_stats_init(&entry->stats, method, server->options.shows_times);
     server->methods_count++;
     return ST_OK;
 }

@@ -28,6 +28,7 @@ struct rpc_server_options {
     uint64_t arena_bytes_max;   /* memory of one call */
     uint32_t keepalive_min_ms;  /* a client that pings more often is sent away */
     uint32_t keepalive_interval_ms, keepalive_timeout_ms; /* our pings; interval 0: none */
+    bool shows_times; /* how long calls take, as grpc_server_handling_seconds */
     /* A unary call is over, its answer of so many bytes has left, or never will; on its poller,
      * which it must not block. call->message is still there. NULL: nobody asks. */
     void (*ended)(void *context, struct rpc_call *call, enum rpc_code code, size_t answer_bytes);

@@ -28,7 +28,8 @@ static const char *type_name(const struct rpc_method *method)
     return method->server_streams ? "server_stream" : "unary";
 }
 
-void rpc_stats_init(struct rpc_method_stats *stats, const struct rpc_method *method)
+void rpc_stats_init(struct rpc_method_stats *stats, const struct rpc_method *method,
+                    bool shows_times)
 {
     char service[128];
     const char *name = strrchr(method->path, '/') + 1;
@@ -38,6 +39,8 @@ void rpc_stats_init(struct rpc_method_stats *stats, const struct rpc_method *met
     stats->started = metrics_child(METRIC_RPC_STARTED, pairs + 2);
     stats->received = metrics_child(METRIC_RPC_RECEIVED, pairs + 2);
     stats->sent = metrics_child(METRIC_RPC_SENT, pairs + 2);
+    stats->handling = shows_times ? metrics_histogram_child(METRIC_RPC_HANDLING, pairs + 2)
+                                  : (struct metric_child){.slot = 0};
     for (uint32_t code = 0; code < RPC_CODES_COUNT; code++) {
         pairs[1] = code_names[code];
         stats->handled[code] = metrics_child(METRIC_RPC_HANDLED, pairs);
@@ -54,6 +57,14 @@ void rpc_stats_sent(const struct rpc_method_stats *stats, size_t bytes)
 {
     metrics_child_add(stats->sent, 1);
     metrics_add(METRIC_CLIENT_SENT_BYTES, (int64_t)bytes);
+}
+
+void rpc_stats_handled(const struct rpc_method_stats *stats, enum rpc_code code,
+                       const struct clock *clock, uint64_t began_ns)
+{
+    metrics_child_add(stats->handled[code], 1);
+    if (stats->handling.slot != 0)
+        metrics_child_observe(stats->handling, clock_monotonic_ns(clock) - began_ns);
 }
 
 /* Called with the mutex held. */

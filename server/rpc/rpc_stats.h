@@ -2,6 +2,7 @@
  * client requests by API version. Any thread. */
 #ifndef SERVER_RPC_RPC_STATS_H
 #define SERVER_RPC_RPC_STATS_H
+#include "base/clock.h"
 #include "server/metrics/metrics.h"
 #include "server/rpc/rpc.h"
 
@@ -9,12 +10,17 @@
 
 struct rpc_method_stats {
     struct metric_child started, received, sent, handled[RPC_CODES_COUNT];
+    struct metric_child handling; /* slot 0: how long calls take is not shown */
 };
 
 /* Makes the method's series, so that they show as 0 before the first call. */
-void rpc_stats_init(struct rpc_method_stats *stats, const struct rpc_method *method);
+void rpc_stats_init(struct rpc_method_stats *stats, const struct rpc_method *method,
+                    bool shows_times);
 void rpc_stats_received(const struct rpc_method_stats *stats, size_t bytes);
 void rpc_stats_sent(const struct rpc_method_stats *stats, size_t bytes);
+/* A call has ended that came to its service at began_ns. The clock is read only to show times. */
+void rpc_stats_handled(const struct rpc_method_stats *stats, enum rpc_code code,
+                       const struct clock *clock, uint64_t began_ns);
 
 /* Versions come from clients, so only so many get series of their own. */
 #define RPC_VERSIONS_MAX 16U

@@ -52,6 +52,7 @@ static enum status open_gateway(struct front *front, const struct front_options 
         .clock = clock_real(),
         .poller = front->pages.slot,
         .request_bytes_max = options->request_bytes_max + REQUEST_OVERHEAD_BYTES,
+        .shows_times = options->shows_times,
         .ended = services_call_ended,
         .ended_context = member_services(front->member),
     };
@@ -93,6 +94,7 @@ static enum status open_rpc(struct front *front, const struct front_options *opt
         .keepalive_min_ms = options->keepalive_min_ms,
         .keepalive_interval_ms = options->keepalive_interval_ms,
         .keepalive_timeout_ms = options->keepalive_timeout_ms,
+        .shows_times = options->shows_times,
         .ended = services_call_ended,
         .ended_context = member_services(front->member),
         .log = log_grpc,

@@ -25,6 +25,7 @@ struct front_options {
     uint32_t request_bytes_max, streams_max;
     uint64_t request_timeout_ns;
     uint32_t keepalive_min_ms, keepalive_interval_ms, keepalive_timeout_ms;
+    bool shows_times; /* --metrics=extensive */
 };
 
 /* Starts to serve. Errors: ST_NO_MEMORY, ST_IO, and the parts'. */

@@ -191,6 +191,7 @@ static bool open_front(struct program *p)
         .keepalive_min_ms = ms_of(c->grpc_keepalive_min_ns),
         .keepalive_interval_ms = ms_of(c->grpc_keepalive_interval_ns),
         .keepalive_timeout_ms = ms_of(c->grpc_keepalive_timeout_ns),
+        .shows_times = strcmp(c->metrics, "extensive") == 0,
     };
     enum status st = front_open(&options, &p->front);
     p->clients.count = p->http.count = 0; /* taken, whatever happened */

@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
-"""After the same work an etcd and a cleat show the same metrics: names, types, labels and buckets. What only etcd has is listed
-in docs/metrics.md with the reason, what only cleat has begins with its own name or is of a later etcd."""
+"""After the same work an etcd and a cleat show the same metrics: names, types, labels and buckets, and as many calls of each
+method. What only etcd has is listed in docs/metrics.md with the reason, what only cleat has begins with its own name or is of a
+later etcd. With --metrics=extensive, and once more without."""
 import os
 import re
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import lib
@@ -36,8 +39,37 @@ def families(endpoint):
     return {name: (kind, labels.get(name, set()), bounds.get(name, set())) for name, kind in kinds.items()}
 
 
+def handled(endpoint):
+    """(service, method) -> number of its calls whose time is shown."""
+    _, body = lib.http_get(f"http://{endpoint}/metrics", timeout_s=10)
+    rows = re.findall(r'^grpc_server_handling_seconds_count\{grpc_method="(\w+)",grpc_service="([\w.]+)",grpc_type="\w+"\} (\d+)$',
+                      body.decode(), re.M)
+    return {(service, method): int(count) for method, service, count in rows}
+
+
+def applied(endpoint):
+    """(operation, success, version) of what was applied; of an etcd before 3.5 nothing."""
+    _, body = lib.http_get(f"http://{endpoint}/metrics", timeout_s=10)
+    return set(re.findall(r'^etcd_server_apply_duration_seconds_count\{op="(\w+)",success="(\w+)",version="(\w+)"\}',
+                          body.decode(), re.M))
+
+
+def gateway(server, path, body):
+    """One call through the JSON gateway, whatever comes of it; of a stream the first line."""
+    request = urllib.request.Request(f"http://{server.endpoint}{path}", data=body.encode())
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            answer.readline()
+    except urllib.error.HTTPError:
+        pass
+
+
 def work(etcdctl, server, folder):
     snapshot = os.path.join(folder, f"{server.client_port}.db")
+    for path, body in (("/v3/kv/put", '{"key":"YQ==","value":"Yg=="}'), ("/v3/kv/range", '{"key":"YQ=="}'),
+                       ("/v3/kv/range", '{"key":"YQ==","revision":"99"}'), ("/v3/kv/range", '{"key":'),
+                       ("/v3/watch", '{"create_request":{"key":"YQ=="}}'), ("/v3/lease/keepalive", '{"ID":"7"}')):
+        gateway(server, path, body)
     for arguments in (("put", "a", "b"), ("get", "a"), ("del", "a"), ("put", "c", "d"), ("compaction", "3"), ("defrag",),
                       ("snapshot", "save", snapshot), ("endpoint", "hashkv"), ("alarm", "list"), ("member", "list"),
                       ("lease", "grant", "100")):
@@ -47,7 +79,29 @@ def work(etcdctl, server, folder):
             raise RuntimeError(f"{arguments}: {done.stderr}")
     for path in ("health", "readyz", "livez"):
         lib.http_get(f"http://{server.endpoint}/{path}", timeout_s=5)
+    watch = ("etcdserverpb.Watch", "Watch")  # its client has gone
+    lib.wait_until(lambda: handled(server.endpoint).get(watch) == 1, 10, f"{server.binary} counts the watch that has ended")
     return families(server.endpoint)
+
+
+def same_calls(checks, theirs, ours):
+    """What etcd does not show yet nobody has called."""
+    for call, count in sorted(theirs.items()):
+        checks.equal(ours.get(call), count, f"calls of {call}")
+    for call in sorted(set(ours) - set(theirs)):
+        checks.equal(ours[call], 0, f"calls of {call}, which etcd does not show")
+    for call, least in ((("etcdserverpb.KV", "Range"), 3), (("etcdserverpb.Lease", "LeaseKeepAlive"), 1)):
+        checks.check(theirs.get(call, 0) >= least, f"etcd counts the calls of {call} through its gateway")
+
+
+def basic(checks, servers):
+    for server in servers:
+        server.stop()
+        server.flags = []
+        server.start()
+        gateway(server, "/v3/kv/put", '{"key":"YQ==","value":"Yg=="}')
+        checks.check("grpc_server_handling_seconds" not in families(server.endpoint),
+                     f"{server.binary} shows no times of calls without --metrics=extensive")
 
 
 def not_here():
@@ -65,7 +119,8 @@ def main():
     etcd = lib.need_program(args.etcd)
     checks = lib.Checks()
     folder = lib.temp_dir("metrics-names")
-    servers = [lib.Server(program, os.path.join(folder, name)).start() for name, program in (("etcd", etcd), ("cleat", args.cleat))]
+    servers = [lib.Server(program, os.path.join(folder, name), flags=["--metrics=extensive"]).start()
+               for name, program in (("etcd", etcd), ("cleat", args.cleat))]
     theirs, ours = [work(etcdctl, server, folder) for server in servers]
     absent = not_here()
     for name, facts in sorted(theirs.items()):
@@ -78,8 +133,13 @@ def main():
                 checks.equal(ours[name][1], facts[1], f"labels of {name}")
     for name in sorted(ours):
         checks.check(name in theirs or name.startswith("cleat_") or name in LATER or name in MORE_LABELS, f"{name} is nobody's")
+    operations = [applied(server.endpoint) for server in servers]
+    if operations[0]:
+        checks.equal(operations[1], operations[0], "operations that were applied")
+    same_calls(checks, *[handled(server.endpoint) for server in servers])
     both = len(set(ours) & set(theirs))
     print(f"{both} names are the same, {len(set(theirs) - set(ours))} are etcd's alone, {len(set(ours) - set(theirs))} ours")
+    basic(checks, servers)
     for server in servers:
         server.stop()
     checks.done()

@@ -7,14 +7,14 @@ import os
 import re
 import sys
 
-KINDS = {"COUNTER": "counter", "GAUGE": "gauge", "S": "histogram", "MS": "histogram"}
+KINDS = {"COUNTER": "counter", "GAUGE": "gauge", "S": "histogram", "MS": "histogram", "1": "histogram"}
 
 
 def in_the_code(root):
     """name -> type"""
     found = {}
     with open(os.path.join(root, "server/metrics/table.h"), encoding="utf-8") as file:
-        for kind, rest in re.findall(r"^    X\(\w+, (COUNTER|GAUGE|MS|S), (.*)", file.read(), re.M):
+        for kind, rest in re.findall(r"^    X\(\w+, (COUNTER|GAUGE|MS|S|1), (.*)", file.read(), re.M):
             found[re.search(r'"(\w+)"', rest).group(1)] = KINDS[kind]
     with open(os.path.join(root, "server/metrics/process.c"), encoding="utf-8") as file:
         found.update(re.findall(r'line\(out, "(\w+)", "(\w+)"', file.read()))

@@ -1,6 +1,7 @@
 /* The gateway as a transport: services that do as they are told, and no HTTP. */
 #include "server/gateway/gateway.h"
 #include "server/gateway/limits.h"
+#include "server/metrics/metrics.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -103,9 +104,8 @@ static void ended(void *context, struct rpc_call *call, enum rpc_code code, size
     t.ended++;
 }
 
-static int setup(void **state)
+static int open_gateway(bool shows_times)
 {
-    (void)state;
     static const struct rpc_method methods[] = {
         {.path = "/etcdserverpb.KV/Put", .on_call = on_call, .on_cancel = on_cancel},
         {.path = "/etcdserverpb.Maintenance/Snapshot",
@@ -122,14 +122,28 @@ static int setup(void **state)
     };
     static const struct rpc_service service = {.methods = methods, .methods_count = 3};
     memset(&t, 0, sizeof(t));
+    metrics_reset();
     struct gateway_options options = {.services = &service,
                                       .services_count = 1,
                                       .clock = &clock_of_test,
                                       .poller = 3,
                                       .request_bytes_max = 64,
+                                      .shows_times = shows_times,
                                       .ended = ended,
                                       .ended_context = &t};
     return gateway_new(&options, &t.gateway) == ST_OK ? 0 : 1;
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    return open_gateway(/* shows_times= */ false);
+}
+
+static int setup_with_times(void **state)
+{
+    (void)state;
+    return open_gateway(/* shows_times= */ true);
 }
 
 static int teardown(void **state)
@@ -220,6 +234,45 @@ static void test_gateway_unary_call(void **state)
     assert_int_equal(atomic_load(&t.released), 1);
     assert_int_equal(t.cancels, 0);
     assert_int_equal(t.ended, 1);
+}
+
+/* Whether what is shown has these words in it. */
+static bool shows(const char *words)
+{
+    struct buf text;
+    buf_init(&text, 1U << 20);
+    assert_int_equal(metrics_render(&text), ST_OK);
+    bool found = memmem(text.data, text.len, words, strlen(words)) != NULL;
+    buf_deinit(&text);
+    return found;
+}
+
+/* How long the client takes to say what it wants is not the method's time. */
+static void test_gateway_times_a_call_from_its_start_to_its_finish(void **state)
+{
+    (void)state;
+    struct gateway_call *call = call_new("/v3/kv/put");
+    t.now_ns += NS_PER_S;
+    gateway_call_start(call);
+    t.now_ns += 7 * NS_PER_MS;
+    rpc_finish(t.call, RPC_OK, NULL, PUT_ANSWER);
+    gateway_call_close(call);
+    call = call_start("/v3/kv/put", "{"); /* comes to no method */
+    gateway_call_close(call);
+#define PUT_LABELS "{grpc_method=\"Put\",grpc_service=\"etcdserverpb.KV\",grpc_type=\"unary\""
+    assert_true(shows("grpc_server_handling_seconds_bucket" PUT_LABELS ",le=\"0.005\"} 0\n"));
+    assert_true(shows("grpc_server_handling_seconds_bucket" PUT_LABELS ",le=\"0.01\"} 1\n"));
+    assert_true(shows("grpc_server_handling_seconds_count" PUT_LABELS "} 1\n"));
+}
+
+static void test_gateway_shows_no_times_unless_asked_to(void **state)
+{
+    (void)state;
+    struct gateway_call *call = call_start("/v3/kv/put", "");
+    rpc_finish(t.call, RPC_OK, NULL, PUT_ANSWER);
+    gateway_call_close(call);
+    assert_true(shows("grpc_server_handled_total{grpc_code=\"OK\",grpc_method=\"Put\""));
+    assert_false(shows("grpc_server_handling_seconds"));
 }
 
 static void test_gateway_unary_error(void **state)
@@ -512,6 +565,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_gateway_unary_call, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_gateway_times_a_call_from_its_start_to_its_finish,
+                                        setup_with_times, teardown),
+        cmocka_unit_test_setup_teardown(test_gateway_shows_no_times_unless_asked_to, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_gateway_unary_error, setup, teardown),
         cmocka_unit_test_setup_teardown(test_gateway_refuses_bad_bodies, setup, teardown),
         cmocka_unit_test_setup_teardown(test_gateway_server_stream, setup, teardown),

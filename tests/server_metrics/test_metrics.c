@@ -136,6 +136,30 @@ static void test_metrics_child_appears_with_its_labels_once_made(void **state)
                 "\"v3\"} 1");
 }
 
+static void test_metrics_child_observe_fills_the_default_buckets_of_prometheus(void **state)
+{
+    (void)state;
+    const char *const method[] = {"grpc_method", "Put", NULL};
+    struct metric_child put = metrics_histogram_child(METRIC_RPC_HANDLING, method);
+    metrics_child_observe(put, 5 * NS_PER_MS); /* on the first bound */
+    metrics_child_observe(put, 25 * NS_PER_MS);
+    metrics_child_observe(put, 2500 * NS_PER_MS + 1); /* just over one */
+    metrics_child_observe(put, 10 * NS_PER_S);        /* on the last */
+    metrics_child_observe(put, 10 * NS_PER_S + 1);    /* over all */
+    render();
+    static const char *const rows[] = {"0.005\"} 1", "0.01\"} 1", "0.025\"} 2", "0.05\"} 2",
+                                       "0.1\"} 2",   "0.25\"} 2", "0.5\"} 2",   "1\"} 2",
+                                       "2.5\"} 2",   "5\"} 3",    "10\"} 4",    "+Inf\"} 5"};
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        char line[128];
+        snprintf(line, sizeof(line),
+                 "grpc_server_handling_seconds_bucket{grpc_method=\"Put\",le=\"%s", rows[i]);
+        assert_line(line);
+    }
+    assert_absent("le=\"25\"");
+    assert_line("grpc_server_handling_seconds_count{grpc_method=\"Put\"} 5");
+}
+
 static void test_metrics_child_escapes_foreign_label_values(void **state)
 {
     (void)state;
@@ -194,6 +218,7 @@ int main(void)
         TEST(test_metrics_set_and_callback_show_the_last_value),
         TEST(test_metrics_observe_fills_cumulative_buckets_with_inclusive_bounds),
         TEST(test_metrics_child_appears_with_its_labels_once_made),
+        TEST(test_metrics_child_observe_fills_the_default_buckets_of_prometheus),
         TEST(test_metrics_child_escapes_foreign_label_values),
         TEST(test_metrics_child_is_dropped_quietly_when_the_registry_is_full),
         TEST(test_metrics_render_shows_the_process),

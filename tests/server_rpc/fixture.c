@@ -285,6 +285,7 @@ static void start_server(void)
         .keepalive_min_ms = 5000,
         .keepalive_interval_ms = 7200000,
         .keepalive_timeout_ms = 20000,
+        .shows_times = true,
         .gate = gate,
         .gate_context = &fixture,
     };

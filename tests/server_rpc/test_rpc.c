@@ -414,6 +414,14 @@ static void test_rpc_counts_calls_as_etcd_does(void **state)
         "\"test.Echo\",grpc_type=\"unary\"} 1\n",
         "\ngrpc_server_msg_received_total{grpc_method=\"Stream\",grpc_service=\"test.Echo\",grpc_"
         "type=\"bidi_stream\"} 0\n",
+        "\ngrpc_server_handling_seconds_count{grpc_method=\"Call\",grpc_service=\"test.Echo\","
+        "grpc_type=\"unary\"} 1\n",
+        "\ngrpc_server_handling_seconds_count{grpc_method=\"Fail\",grpc_service=\"test.Echo\","
+        "grpc_type=\"unary\"} 1\n",
+        "\ngrpc_server_handling_seconds_count{grpc_method=\"Stream\",grpc_service=\"test.Echo\","
+        "grpc_type=\"bidi_stream\"} 0\n",
+        "\ngrpc_server_handling_seconds_bucket{grpc_method=\"Call\",grpc_service=\"test.Echo\","
+        "grpc_type=\"unary\",le=\"10\"} 1\n",
         "\netcd_network_client_grpc_received_bytes_total 6\n",
         "\netcd_network_client_grpc_sent_bytes_total 5\n",
         "\netcd_server_client_requests_total{client_api_version=\"3.4\",type=\"unary\"} 1\n",
