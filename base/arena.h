@@ -29,6 +29,10 @@ void *arena_alloc(struct arena *arena, size_t size);
 void *arena_alloc_raw(struct arena *arena, size_t size);
 /* The same, and says why not. Errors: ST_TOO_BIG (the cap), ST_NO_MEMORY. */
 CHECKED enum status arena_take(struct arena *arena, size_t size, void **out);
+/* Makes *piece, of size bytes, as large as wanted, which is more: in place where it is the newest
+ * one, and without a copy where it has megabytes. *piece NULL of size 0 is taken anew. Errors,
+ * which leave it as it was: ST_TOO_BIG (the cap), ST_NO_MEMORY. */
+CHECKED enum status arena_grow(struct arena *arena, size_t size, size_t wanted, void **piece);
 /* Zeroed array; NULL also when count * size overflows. */
 void *arena_alloc_array(struct arena *arena, size_t count, size_t size);
 /* A copy of s in the arena. Errors: ST_TOO_BIG (the cap), ST_NO_MEMORY. */

@@ -107,22 +107,21 @@ void wire_out_init(struct wire_out *out, struct arena *arena, size_t gap)
     *out = (struct wire_out){.arena = arena, .gap = gap, .len = gap};
 }
 
-/* The array doubles; what it leaves behind in the arena is less than the message. */
+/* The array doubles; what a small one leaves behind in the arena is less than the message. */
 static bool grow(struct wire_out *out, size_t size)
 {
     size_t wanted, capacity;
     if (__builtin_add_overflow(out->len, size, &wanted))
         return false;
     capacity = max_size(wanted, max_size(out->capacity * 2, WIRE_OUT_BYTES_MIN));
-    uint8_t *data = arena_alloc_raw(out->arena, capacity);
-    if (data == NULL && capacity > wanted) { /* near the cap: take what is needed */
+    void *data = out->data;
+    enum status st = arena_grow(out->arena, out->capacity, capacity, &data);
+    if (st == ST_TOO_BIG && capacity > wanted) { /* near the cap: take what is needed */
         capacity = wanted;
-        data = arena_alloc_raw(out->arena, capacity);
+        st = arena_grow(out->arena, out->capacity, capacity, &data);
     }
-    if (data == NULL)
+    if (st != ST_OK)
         return false;
-    if (out->data != NULL)
-        memcpy(data + out->gap, out->data + out->gap, out->len - out->gap);
     out->data = data;
     out->capacity = capacity;
     return true;

@@ -88,6 +88,37 @@ static void test_arena_copy_does_not_borrow(void **state)
     arena_deinit(&arena);
 }
 
+/* From a few bytes to what comes in pages of its own, in place, moved, and near the cap. */
+static void test_arena_grows_a_piece(void **state)
+{
+    (void)state;
+    struct arena arena;
+    arena_init(&arena, 40 << 20);
+    void *piece = NULL;
+    size_t size = 0;
+    for (size_t wanted = 100; wanted < 17 << 20; wanted = wanted * 2 + 1) {
+        if (wanted < 1000)
+            assert_non_null(arena_alloc(&arena, 10)); /* it is not the newest any more */
+        assert_int_equal(arena_grow(&arena, size, wanted, &piece), ST_OK);
+        uint8_t *bytes = piece;
+        for (size_t i = 0; i < size; i += 97)
+            assert_int_equal(bytes[i], (uint8_t)(i / 97));
+        for (size_t i = 0; i < wanted; i += 97)
+            bytes[i] = (uint8_t)(i / 97);
+        size = wanted;
+    }
+    assert_true(size >= 8 << 20);
+    assert_true(arena.total_bytes < 2 * size + (4 << 20)); /* large ones leave nothing behind */
+    assert_int_equal(arena_grow(&arena, size, 64 << 20, &piece), ST_TOO_BIG);
+    size_t left = arena.bytes_max - arena.total_bytes;
+    assert_int_equal(arena_grow(&arena, size, size + left + 100, &piece), ST_TOO_BIG);
+    assert_int_equal(arena_grow(&arena, size, size + left - 100, &piece), ST_OK);
+    assert_int_equal(((uint8_t *)piece)[97 * 300], (uint8_t)300);
+    arena_reset(&arena);
+    assert_non_null(arena_alloc(&arena, 5 << 20));
+    arena_deinit(&arena);
+}
+
 static void test_arena_deinit_accepts_a_zeroed_arena(void **state)
 {
     (void)state;
@@ -105,6 +136,7 @@ int main(void)
         cmocka_unit_test(test_arena_gives_one_piece_of_its_whole_cap),
         cmocka_unit_test(test_arena_reset_gives_the_memory_back_to_the_arena),
         cmocka_unit_test(test_arena_copy_does_not_borrow),
+        cmocka_unit_test(test_arena_grows_a_piece),
         cmocka_unit_test(test_arena_deinit_accepts_a_zeroed_arena),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
