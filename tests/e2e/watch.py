@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Watch: the same steps on an etcd and on a cleat, what each stream gets compared line by line; and what
-there is to say of cleat alone: notifications of progress, losing the leader, slow clients, stopping."""
+"""Watch: the same steps on an etcd and on a cleat, what each stream gets compared line by line. Notifications of progress
+have a driver of their own (watch_progress.py)."""
 import re
 import subprocess
 import sys
@@ -161,10 +161,10 @@ def compare(args, checks, is_35):
 def main():
     parser = lib.arguments(__doc__, etcd="etcd", cleat=None, steps=None)
     args = parser.parse_args()
+    args.etcd = lib.need_program(args.etcd)
     checks = lib.Checks()
-    if lib.find_program(args.etcd) is not None:
-        version = subprocess.run([args.etcd, "--version"], stdout=subprocess.PIPE, text=True, check=False).stdout
-        compare(args, checks, "Version: 3.4" not in version)
+    version = subprocess.run([args.etcd, "--version"], stdout=subprocess.PIPE, text=True, check=False).stdout
+    compare(args, checks, "Version: 3.4" not in version)
     checks.done()
 
 
