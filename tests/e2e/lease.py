@@ -230,4 +230,5 @@ def main():
     checks.done()
 
 
-main()
+if __name__ == "__main__":
+    main()
