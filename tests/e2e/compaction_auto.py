@@ -3,9 +3,12 @@
 younger can, in a cluster only the leader asks for it and everybody has it, and after a change of leadership the next one
 goes on. By number of revisions only in the long run, since that looks every five minutes. etcd beside it, where one is
 given, says the same lines."""
+import base64
+import http.client
 import json
 import os
 import sys
+import threading
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -15,6 +18,9 @@ import lib
 RETENTION_S = 2
 COMPACTED = "required revision has been compacted"
 STARTING, COMPLETED = "starting auto periodic compaction", "completed auto periodic compaction"
+LOOK_S = 300  # between two looks at the number of revisions, from the start of each member on
+REVISIONS_KEPT = 1000
+REVISION_STARTING, REVISION_COMPLETED = "starting auto revision compaction", "completed auto revision compaction"
 
 
 def lines(member, msg):
@@ -34,8 +40,16 @@ def put(cluster, value):
     return json.loads(cluster.ctl("put", "key", value, "-w", "json"))["header"]["revision"]
 
 
-def is_compacted(cluster, revision):
-    return COMPACTED in cluster.ctl("get", "key", f"--rev={revision}", both=True, check=False)
+def is_compacted(cluster, revision, members=None):
+    """By the word of these members, or of whoever leads."""
+    own = ["--consistency=s"] if members else []
+    return COMPACTED in cluster.ctl("get", "key", f"--rev={revision}", *own, members=members, both=True, check=False)
+
+
+def folder_of(top, program, what):
+    path = os.path.join(top, f"{os.path.basename(program)}-{what}")
+    os.makedirs(path)
+    return path
 
 
 def periodic(checks, cluster, leader, others):
@@ -75,17 +89,73 @@ def another_leader(checks, cluster, leader):
     checks.equal(len(lines(leader, STARTING)), before, "the one before leaves it to it")
 
 
-def by_revision(args, checks, folder):
-    member = lib.Server(args.cleat, os.path.join(folder, "revision"),
-                        flags=["--auto-compaction-mode=revision", "--auto-compaction-retention=5"]).start()
-    cluster = cluster_lib.Cluster(args.cleat, folder, 0, etcdctl=args.etcdctl)
-    cluster.members = [member]
-    for i in range(20):
-        newest = put(cluster, str(i))
-    time.sleep(302)
-    checks.check(is_compacted(cluster, newest - 6) and not is_compacted(cluster, newest - 4), "five revisions are left")
-    checks.equal(len(lines(member, "completed auto revision compaction")), 1, "and it says so")
-    member.stop()
+class ByRevision(threading.Thread):
+    """Three members that keep REVISIONS_KEPT revisions, through two looks of the leader of the time."""
+
+    def __init__(self, args, checks, program, folder):
+        super().__init__()
+        self.checks = checks
+        self.kind = os.path.basename(program)
+        self.cluster = cluster_lib.Cluster(program, folder, 3, etcdctl=args.etcdctl,
+                                           flags=["--auto-compaction-mode=revision", f"--auto-compaction-retention={REVISIONS_KEPT}"])
+        self.failure = None
+
+    def run(self):
+        try:
+            self.two_looks()
+        except Exception as error:  # told by the check that waits for the thread
+            self.failure = f"{type(error).__name__} {error}"
+
+    def equal(self, got, expected, what):
+        self.checks.equal(got, expected, f"{self.kind}: {what}")
+
+    def write(self, member, count):
+        """The revision of the last of them."""
+        connection = http.client.HTTPConnection(member.host, member.client_port, timeout=10)
+        for i in range(count):
+            value = base64.b64encode(b"%d" % i).decode()
+            connection.request("POST", "/v3/kv/put", json.dumps({"key": "a2V5", "value": value}))
+            answer = json.loads(connection.getresponse().read())
+        connection.close()
+        return int(answer["header"]["revision"])
+
+    def look_of(self, leader, newest, at):
+        """At its look, not before, the leader compacts as much as it should, and everybody has it."""
+        time.sleep(max(0, at - 15 - time.monotonic()))
+        self.equal(is_compacted(self.cluster, newest - REVISIONS_KEPT - 1), False, f"{leader.name} waits for its look")
+        lib.wait_until(lambda: is_compacted(self.cluster, newest - REVISIONS_KEPT - 1), 45, "it compacts at a look")
+        print(f"{self.kind}: compacted {time.monotonic() - at:+.1f} s from the look of whoever was ready last", flush=True)
+        for member in self.cluster.members:
+            lib.wait_until(lambda m=member: is_compacted(self.cluster, newest - REVISIONS_KEPT - 1, [m]), 5, f"{member.name} has it")
+            self.equal(is_compacted(self.cluster, newest - REVISIONS_KEPT, [member]), False, f"{member.name} keeps the newest {REVISIONS_KEPT}")
+        lib.wait_until(lambda: lines(leader, REVISION_COMPLETED), 5, "the leader tells of it")
+        told = [(row["revision"], row["revision-compaction-retention"], "took" in row) for row in lines(leader, REVISION_COMPLETED)]
+        self.equal(told, [(newest - REVISIONS_KEPT, REVISIONS_KEPT, True)], f"what {leader.name} says")
+
+    def two_looks(self):
+        cluster = self.cluster.start()
+        began = time.monotonic()
+        leader = cluster.wait_leader()
+        newest = self.write(leader, REVISIONS_KEPT + 500)
+        self.look_of(leader, newest, began + LOOK_S)
+        target = cluster.followers()[0]
+        cluster.ctl("move-leader", f"{cluster.id_of(target):x}", members=[leader])
+        lib.wait_until(lambda: cluster.leader() is target, 10, "another one leads")
+        newest = self.write(target, 300)
+        self.look_of(target, newest, began + 2 * LOOK_S)
+        counts = sorted(len(lines(member, REVISION_STARTING)) for member in cluster.members)
+        self.equal(counts, [0, 1, 1], "each look is the leader's alone")
+        cluster.stop()
+
+
+def by_revision(args, checks, programs, folder):
+    """Those of all programs at once: what they do is to wait."""
+    clusters = [ByRevision(args, checks, program, folder_of(folder, program, "revision")) for program in programs]
+    for cluster in clusters:
+        cluster.start()
+    for cluster in clusters:
+        cluster.join()
+        checks.equal(cluster.failure, None, f"{cluster.kind}: compactions by revision to the end")
 
 
 def refusals(args, checks, folder):
@@ -106,10 +176,9 @@ def main():
     args.etcdctl = lib.need_program(args.etcdctl)
     checks = lib.Checks()
     folder = lib.temp_dir("compaction-auto")
-    for program in [args.cleat] + ([args.etcd] if args.etcd else []):
-        where = os.path.join(folder, os.path.basename(program))
-        os.makedirs(where)
-        cluster = cluster_lib.Cluster(program, where, 3, etcdctl=args.etcdctl,
+    programs = [args.cleat] + ([args.etcd] if args.etcd else [])
+    for program in programs:
+        cluster = cluster_lib.Cluster(program, folder_of(folder, program, "periodic"), 3, etcdctl=args.etcdctl,
                                       flags=[f"--auto-compaction-retention={RETENTION_S}s"])
         cluster.start()
         leader = cluster.wait_leader()
@@ -120,7 +189,7 @@ def main():
         cluster.stop()
     refusals(args, checks, folder)
     if lib.FULL:
-        by_revision(args, checks, folder)
+        by_revision(args, checks, programs, folder)
     checks.done()
 
 
