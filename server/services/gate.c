@@ -59,6 +59,14 @@ static enum api_error judge(const struct rpc_call *call)
     return status.leader == 0 && wants_leader(call) ? API_NO_LEADER : API_OK;
 }
 
+enum rpc_code services_admit(void *context, const struct rpc_call *call, const char **text_out)
+{
+    (void)context;
+    enum api_error error = call->method->client_streams ? judge(call) : API_OK;
+    *text_out = api_error_text(error);
+    return (enum rpc_code)api_error_code(error);
+}
+
 static const struct rpc_method *inner_of(const struct rpc_call *call)
 {
     const struct services *services = call->service;
@@ -81,8 +89,8 @@ static void gate_call(struct rpc_call *call)
         inner_of(call)->on_call(call);
 }
 
-/* A stream is judged once, when it opens, as etcd does; from then on it may be somebody else who
- * finishes it. */
+/* A stream is judged when it opens, as etcd does, and by its first message, which may come later or
+ * through the gateway; from then on it may be somebody else who finishes it. */
 static void gate_message(struct rpc_call *call, struct slice message)
 {
     enum api_error error = call->state == NULL ? judge(call) : API_OK;

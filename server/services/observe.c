@@ -115,13 +115,28 @@ static void on_event(struct watch_local *watch, const struct watch_event *event)
 
 static void follow(struct observer *observer);
 
+static enum api_error error_of(enum status why)
+{
+    switch (why) {
+    case ST_CANCELED:
+    case ST_COMPACTED:
+        return API_OK; /* the next look tells more */
+    case ST_BUSY:
+        return API_NO_LEADER;
+    case ST_DROPPED:
+        return API_STOPPED;
+    default:
+        return api_error_of(why);
+    }
+}
+
 static void on_end(struct watch_local *watch, enum status why)
 {
     struct observer *observer = CONTAINER_OF(watch, struct observer, watch);
     unsigned state = atomic_load(&observer->watch_state);
     atomic_store(&observer->watch_state, state - state % WATCH_PHASES + WATCH_PHASES);
-    if (observer->error == API_OK && why != ST_CANCELED && why != ST_COMPACTED)
-        observer->error = why == ST_DROPPED ? API_STOPPED : api_error_of(why);
+    if (observer->error == API_OK)
+        observer->error = error_of(why);
     if (atomic_load(&observer->canceled))
         end_for(observer, API_CANCELED);
     else if (observer->error != API_OK)
@@ -140,6 +155,7 @@ static void start_watch(struct observer *observer, struct slice key, struct slic
     observer->watch = (struct watch_local){.key = key,
                                            .range_end = end_key,
                                            .start_revision = observer->from_revision,
+                                           .wants_leader = wants_leader(call),
                                            .on_event = on_event,
                                            .on_end = on_end};
     rpc_ref(call); /* it may be over before this returns */

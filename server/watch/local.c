@@ -76,6 +76,7 @@ static enum status status_of(enum watch_end why)
     case WATCH_END_CLOSED:
         return ST_CANCELED;
     case WATCH_END_NO_LEADER:
+        return ST_BUSY;
     case WATCH_END_STOPPED:
         return ST_DROPPED;
     case WATCH_END_NO_MEMORY:
@@ -118,7 +119,7 @@ void watch_local_start(struct watch_hub *hub, struct watch_local *local)
     local->why = ST_OK;
     atomic_init(&local->refs, 0);
     atomic_init(&local->stopping, false);
-    watch_stream_open(hub, &local->stream, &local_sink, /* wants_leader= */ false);
+    watch_stream_open(hub, &local->stream, &local_sink, local->wants_leader);
     enum status st = watch_stream_create(&local->stream, &create);
     if (st != ST_OK)
         stop_for(local, st);

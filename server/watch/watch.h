@@ -169,9 +169,11 @@ struct watch_local {
     struct slice key, range_end; /* as in a WatchCreateRequest; borrowed until on_end */
     int64_t start_revision;      /* 0: from now on; else its events are the first that come */
     unsigned kinds;              /* WATCH_NO_PUT or WATCH_NO_DELETE */
+    bool wants_leader;           /* as that of a stream */
     void (*on_event)(struct watch_local *local, const struct watch_event *event);
     /* ST_CANCELED: by watch_local_stop(); ST_COMPACTED: events from start_revision, or from where
-     * it fell behind, are gone; ST_DROPPED: the member stops; ST_NO_MEMORY, ST_IO, ST_CORRUPT. */
+     * it fell behind, are gone; ST_BUSY: there is no leader, and it wants one; ST_DROPPED: the
+     * member stops; ST_NO_MEMORY, ST_IO, ST_CORRUPT. */
     void (*on_end)(struct watch_local *local, enum status why);
     /* The hub's. */
     struct watch_stream stream;

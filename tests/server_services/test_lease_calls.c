@@ -272,6 +272,21 @@ static void look(struct led *led, uint32_t times)
         watch_step(led->hub, led->now_ns);
 }
 
+static void test_keep_alive_is_refused_before_it_says_anything(void **state)
+{
+    struct fixture *f = *state;
+    const char *text = NULL;
+    const struct fake_call *opened = call(f, KEEP_ALIVE, SLICE_EMPTY);
+    f->loops.refuse = API_NO_LEADER; /* the fake has none then */
+    assert_int_equal(services_admit(NULL, &opened->call, &text), RPC_OK);
+    f->metadata = (struct rpc_metadata){SLICE("hasleader"), SLICE("true")};
+    opened = call(f, KEEP_ALIVE, SLICE_EMPTY);
+    assert_int_equal(services_admit(NULL, &opened->call, &text), RPC_UNAVAILABLE);
+    assert_string_equal(text, "etcdserver: no leader");
+    f->loops.refuse = API_OK;
+    assert_int_equal(services_admit(NULL, &opened->call, &text), RPC_OK);
+}
+
 static void test_keep_alive_is_cut_without_a_leader(void **state)
 {
     struct fixture *f = *state;
@@ -464,6 +479,7 @@ int main(void)
         FIXTURE_TEST(test_keep_alive_stops_reading_while_it_is_behind),
         FIXTURE_TEST(test_keep_alive_of_a_follower_asks_the_leader),
         FIXTURE_TEST(test_keep_alive_of_a_leader_that_does_not_count_yet_asks_again),
+        FIXTURE_TEST(test_keep_alive_is_refused_before_it_says_anything),
         FIXTURE_TEST(test_keep_alive_is_cut_without_a_leader),
         FIXTURE_TEST(test_keep_alive_with_an_answer_in_flight_is_cut_after_it),
         FIXTURE_TEST(test_keep_alive_may_be_left_before_it_is_cut),
