@@ -69,8 +69,9 @@ def one_line(message):
 
 
 def metadata_of(token=None, require_leader=False):
+    """require_leader: as clients ask for it, or a text of one's own."""
     pairs = [("token", token)] if token is not None else []
-    return pairs + [("hasleader", "true")] if require_leader else pairs
+    return pairs + [("hasleader", "true" if require_leader is True else require_leader)] if require_leader else pairs
 
 
 class Stream:
@@ -171,11 +172,11 @@ class Api:
     def call(self, method, /, request=None, **options):
         return self.finish(self.start(method, request, **options))
 
-    def read_stream(self, method, /, timeout_s=CALL_TIMEOUT_S, token=None, **fields):
+    def read_stream(self, method, /, timeout_s=CALL_TIMEOUT_S, token=None, require_leader=False, **fields):
         """All messages of a stream from the server, and the Reply that ended it."""
         path, make, response = self.messages.methods[method]
         call = self.channel.unary_stream(path, make.SerializeToString, response.FromString)(
-            make(**fields), timeout=timeout_s, metadata=metadata_of(token), wait_for_ready=True)
+            make(**fields), timeout=timeout_s, metadata=metadata_of(token, require_leader), wait_for_ready=True)
         got = []
         try:
             got.extend(call)
@@ -186,9 +187,13 @@ class Api:
     def watch(self, **options):
         return WatchStream(self, **options)
 
+    def renewals(self, **options):
+        """A LeaseKeepAlive stream."""
+        return Stream(self, "LeaseKeepAlive", **options)
+
     def keep_alive(self, *ids, token=None):
         """The answers of one LeaseKeepAlive stream to these ids, and the stream's end."""
-        stream = Stream(self, "LeaseKeepAlive", token=token)
+        stream = self.renewals(token=token)
         got = []
         for id_ in ids:
             stream.send(ID=id_)
