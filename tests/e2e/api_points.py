@@ -50,7 +50,7 @@ POINTS = {
     "14 progress on demand": [("e2e/api_points.py", "progress"), ("e2e/differential_watch.py", "ask_progress"),
                               ("e2e/watch_progress.py", "asked_under_load")],
     "15 a slow watcher loses nothing": [("e2e/api_points.py", "slow_watcher"), ("e2e/watch_fan.c", "take_event"),
-                                        ("e2e/api_points.py", "unread_answers")],
+                                        ("e2e/slow_client.py", "not_reading"), ("e2e/api_points.py", "unread_answers")],
     "16 answers without revision or header": [("e2e/api_points.py", "headers")],
     "17 the stream of a snapshot": [
         ("e2e/api_points.py", "snapshot"), ("server_services/test_upkeep.c", "test_snapshot_is_sent_as_etcd_does")],

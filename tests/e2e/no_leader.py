@@ -2,11 +2,14 @@
 """One of three members is left alone, the others stopped or dead. Calls that insist on a leader (hasleader: true) are refused
 at once and streams that do are ended after three election timeouts without one, with etcd's error; those that do not go on.
 The one that is left has led, or has followed. etcd, where one is given, under the same rules."""
+import json
 import os
 import signal
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import api
@@ -136,6 +139,9 @@ class Alone(threading.Thread):
             self.equal(self.api.call(call, **fields).code, api.OK, f"{call} that does not insist")
             self.equal(self.api.call(call, require_leader="yes", **fields).code, api.OK, f"{call} with another word")
         self.check("etcdserver: no leader" in self.api.Status().errors, "Status says what is the matter")
+        answer = self.through_gateway({"Grpc-Metadata-hasleader": "true"})
+        self.equal((answer["code"], answer["message"]), (14, NO_LEADER[1]), "the gateway's client who insists")
+        self.equal("header" in self.through_gateway({}), True, "and who does not")
         for method in ("Watch", "LeaseKeepAlive"):
             began = time.monotonic()
             stream = api.Stream(self.api, method, require_leader=True)
@@ -146,6 +152,14 @@ class Alone(threading.Thread):
             self.equal(self.watches[how].created(key=b"k").watch_id, 1, "another watcher on a stream that goes on")
         self.watches["new"] = self.api.watch()
         self.equal(self.watches["new"].created(key=b"k").created, True, "a new watch stream that does not insist")
+
+    def through_gateway(self, headers):
+        request = urllib.request.Request(f"http://{self.left.endpoint}/v3/kv/range", b'{"key": "aw==", "serializable": true}', headers)
+        try:
+            with urllib.request.urlopen(request, timeout=api.ANSWER_TIMEOUT_S) as answer:
+                return json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            return json.loads(error.read())
 
     def late_renewal(self):
         """On a stream that does not insist it waits as long as any call."""
