@@ -22,8 +22,9 @@ static const char help_text[] =
     "usage: cleat-bench kv --endpoint URL [OPTIONS]\n\n"
     "Drives any etcd endpoint (cleat or etcd): each of --clients has one call in flight and\n"
     "starts the next when the answer is there (closed loop). A put writes --value-bytes to one\n"
-    "of --keys keys of 45 bytes; a range reads one such key, a scan all that begin with "
-    "--prefix.\n";
+    "of --keys keys of 45 bytes; a range reads one such key, a scan all that begin with\n"
+    "--prefix. With --rate calls begin when they are due, as long as a client is free, and\n"
+    "their time counts from then, so that a server that stands still shows in all of them.\n";
 static const char figures_text[] =
     "\nWhat the figures mean\n"
     "  per_second             calls answered OK in a second, all clients together\n"
@@ -49,7 +50,7 @@ static const char *const op_names[] = {"put", "range", "scan"};
 
 struct kv_options {
     const char *endpoint, *op, *json, *device, *syncs_file, *prefix;
-    uint64_t keys, clients, connections, value_bytes, total, seconds, seed, pid, timeout_ms;
+    uint64_t keys, clients, connections, value_bytes, total, seconds, rate, seed, pid, timeout_ms;
     bool serializable;
 };
 
@@ -59,8 +60,9 @@ struct load {
     struct rng rng;
     struct hist hists[OPS_COUNT];
     uint64_t failed[OPS_COUNT];
-    uint64_t started, total; /* calls */
-    uint64_t stop_at_ns;     /* UINT64_MAX: by total */
+    uint64_t started, total;       /* calls */
+    uint64_t began_ns, stop_at_ns; /* UINT64_MAX: by total */
+    struct slot *idle;             /* wait for a call to be due */
     uint8_t *value, *message;
     size_t message_bytes;
     uint32_t error_code;
@@ -70,6 +72,7 @@ struct load {
 /* One client: its call in flight. */
 struct slot {
     struct load *load;
+    struct slot *next_idle;
     uint32_t connection;
     enum op_kind op;
     uint64_t started_ns;
@@ -138,10 +141,30 @@ static size_t pack_next(struct load *load, enum op_kind op)
 
 static void on_done(void *context, const struct client_reply *reply);
 
+/* Notes from when the time of the next call counts; false: there is none for this client, or not
+ * yet. */
+static bool may_start(struct slot *slot)
+{
+    struct load *load = slot->load;
+    slot->started_ns = bench_now_ns();
+    if (load->started >= load->total || slot->started_ns >= load->stop_at_ns)
+        return false;
+    if (load->options->rate == 0)
+        return true;
+    uint64_t due_ns = load->began_ns + load->started * 1000000000U / load->options->rate;
+    if (slot->started_ns < due_ns) {
+        slot->next_idle = load->idle;
+        load->idle = slot;
+        return false;
+    }
+    slot->started_ns = due_ns;
+    return true;
+}
+
 static void start_next(struct slot *slot)
 {
     struct load *load = slot->load;
-    if (load->started >= load->total)
+    if (!may_start(slot))
         return;
     slot->op = next_op(load);
     size_t len = pack_next(load, slot->op);
@@ -151,9 +174,6 @@ static void start_next(struct slot *slot)
         .timeout_ms = load->options->timeout_ms,
         .connection = slot->connection,
     };
-    slot->started_ns = bench_now_ns();
-    if (slot->started_ns >= load->stop_at_ns)
-        return;
     load->started++;
     if (client_start(load->client, &request, on_done, slot) != ST_OK)
         load->failed[slot->op]++;
@@ -233,16 +253,30 @@ static void load_deinit(struct load *load)
     free(load->value);
 }
 
+static void start_idle(struct load *load)
+{
+    struct slot *slot = load->idle;
+    load->idle = NULL;
+    while (slot != NULL) {
+        struct slot *next = slot->next_idle;
+        start_next(slot);
+        slot = next;
+    }
+}
+
 static void run_load(struct load *load, struct slot *slots)
 {
+    load->began_ns = bench_now_ns();
     if (load->options->seconds > 0)
-        load->stop_at_ns = bench_now_ns() + load->options->seconds * 1000000000ULL;
+        load->stop_at_ns = load->began_ns + load->options->seconds * 1000000000ULL;
     for (uint32_t i = 0; i < load->options->clients; i++) {
         slots[i] = (struct slot){.load = load, .connection = i};
         start_next(&slots[i]);
     }
-    while (client_in_flight(load->client) > 0)
-        client_poll(load->client, 1000);
+    while (client_in_flight(load->client) > 0 || load->idle != NULL) {
+        client_wait(load->client, load->options->rate == 0 ? 1000 : 1);
+        start_idle(load);
+    }
 }
 
 static struct row *op_row(struct report *report, const struct load *load, enum op_kind op,
@@ -332,6 +366,8 @@ static const char *refusal(const struct kv_options *options)
         return "--connections is at most 1024";
     if (options->value_bytes > BENCH_VALUE_BYTES_MAX)
         return "--value-bytes is at most 64 MiB";
+    if (options->rate > 1000000U)
+        return "--rate is at most 1000000";
     return NULL;
 }
 
@@ -354,6 +390,7 @@ int command_kv(int argc, char **argv)
         {"value-bytes", FLAG_NUMBER, &options.value_bytes, "N", "size of a value"},
         {"total", FLAG_NUMBER, &options.total, "N", "stop after N calls; 0: after --keys"},
         {"seconds", FLAG_NUMBER, &options.seconds, "N", "stop after N seconds"},
+        {"rate", FLAG_NUMBER, &options.rate, "N", "calls a second; 0: as fast as they go"},
         {"seed", FLAG_NUMBER, &options.seed, "N", "0: keys in order; else random by this seed"},
         {"serializable", FLAG_SWITCH, &options.serializable, NULL, "ranges from local state"},
         {"prefix", FLAG_TEXT, &options.prefix, "TEXT", "what keys begin with"},
