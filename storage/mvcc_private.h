@@ -95,6 +95,7 @@ struct mvcc_scan {
     bool keys_wanted;         /* keys are collected too */
     bool count_known;         /* no need to walk on for the count alone */
     int64_t count;            /* live keys met, unless count_known */
+    size_t bytes_since_yield; /* see step_aside() */
     bool done;
 };
 

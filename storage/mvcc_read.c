@@ -2,6 +2,8 @@
 #include "base/minmax.h"
 #include "storage/mvcc_private.h"
 
+#include <sched.h>
+
 static bool is_single(const struct mvcc_range *range)
 {
     return range->end.len == 0;
@@ -110,9 +112,21 @@ enum status mvcc_fetch(struct store_view *view, struct revision revision, struct
     return st == ST_NOT_FOUND ? ST_CORRUPT : st;
 }
 
-static enum status deliver(const struct mvcc_reader *reader, struct store_view *view,
-                           mvcc_record_fn fn, void *context)
+/* A long read offers its processor to others now and then, or on a machine of few a put waits for
+ * the end of its time slice at each thread on its way. */
+static void step_aside(struct mvcc_scan *scan, size_t bytes)
 {
+    scan->bytes_since_yield += bytes;
+    if (scan->bytes_since_yield < MVCC_YIELD_BYTES)
+        return;
+    scan->bytes_since_yield = 0;
+    sched_yield();
+}
+
+static enum status deliver(struct mvcc_scan *scan, struct store_view *view, mvcc_record_fn fn,
+                           void *context)
+{
+    const struct mvcc_reader *reader = scan->reader;
     for (uint32_t i = 0; i < reader->found_count; i++) {
         struct slice record;
         enum status st = mvcc_fetch(view, reader->found[i], &record);
@@ -120,6 +134,7 @@ static enum status deliver(const struct mvcc_reader *reader, struct store_view *
             st = fn(context, record);
         if (st != ST_OK)
             return st;
+        step_aside(scan, record.len);
     }
     return ST_OK;
 }
@@ -139,7 +154,7 @@ enum status mvcc_scan_read(struct mvcc_scan *scan, uint32_t view_slot,
             view = store_view_acquire(mvcc->store, view_slot);
         lock_release(mvcc->lock);
         if (view != NULL) {
-            st = deliver(scan->reader, view, fn, context);
+            st = deliver(scan, view, fn, context);
             store_view_release(view);
         }
         if (st != ST_OK || scan->done)
