@@ -17,7 +17,7 @@ ENABLE = "--experimental-enable-lease-checkpoint"
 PERSIST = ENABLE + "-persist"
 CHECKPOINT_S = 300
 EXTENSION_S = 1  # an election timeout, which a new leader gives to every lease
-ASKING_S = 3  # at most passes between a change of leaders and the answer to the question
+ASKING_S = 4  # at most passes between a change of leaders and the answer to the question
 ENDS = {0, -15}  # etcd ends itself by the signal again
 
 
@@ -105,15 +105,14 @@ class Whole(Scenario):
 
     def steps(self):
         lease = Lease(self.cluster, "A", 60)
-        time.sleep(5)
+        time.sleep(4)
         self.has(lease, "counted")
         self.transfer()
         self.has(lease, "after a transfer", whole_s=60)
-        time.sleep(4)
+        time.sleep(2)
         dead = self.kill_leader()
         self.has(lease, "after the leader's death", self.alive(), whole_s=60)
         self.cluster.restart(dead)
-        time.sleep(3)
         self.restart_all()
         self.has(lease, "after a restart of all", whole_s=60)
 
