@@ -21,7 +21,8 @@ static const char help_text[] =
     "Opens --streams streams with a watcher each, over --connections connections, of any etcd\n"
     "endpoint (cleat or etcd).\n"
     "  --op idle    every watcher has a key of its own, and nothing happens: their memory\n"
-    "  --op fanout  all watch one key; --events puts, each when all have seen the one before\n"
+    "  --op fanout  all watch one key; --events puts, each when all have seen the one before,\n"
+    "               at most --rate a second\n"
     "  --op put     all watch one prefix; --rate puts a second for --seconds, in time or not\n";
 static const char figures_text[] =
     "\nWhat the figures mean\n"
@@ -32,11 +33,14 @@ static const char figures_text[] =
     "  p50_us, p99_us, p999_us, max_us, mean_us\n"
     "                         fanout: from a put until the last watcher has its event;\n"
     "                         put: of one put as its client sees it\n"
+    "  event_p50_us, event_p99_us, event_max_us\n"
+    "                         put: from a put until a watcher has its event, of all events\n"
     "  events_per_put         that watchers had seen when the puts were over, by puts; with\n"
     "                         all of them it is the number of streams\n"
     "  behind_ms              from the last answer of a put to the last event\n"
     "  messages_per_event     below 1 where a slow watcher got several events at a time\n"
     "  cpu_us_per_op          CPU of the server for one event seen, user and system\n"
+    "  cpu_percent            CPU of the server in the time of all this; 100 is one processor\n"
     "  client_cpu_us_per_op   CPU of this program; on the same cores it slows the server\n"
     "One thread drives all clients; above about 100000 events a second it is the limit.\n";
 
@@ -52,11 +56,29 @@ struct watch_load {
     uint64_t created, events, messages, ended, failed;
     uint64_t puts, puts_answered;
     uint64_t last_event_ns;
-    struct hist hist;
+    struct hist hist, event_hist;
     uint8_t *value, *message;
 };
 
 /* ---- streams ---- */
+
+static bool is_put(const struct watch_load *load)
+{
+    return strcmp(load->options->op, "put") == 0;
+}
+
+/* A put's value begins with the time when it was begun. */
+static void time_events(struct watch_load *load, const Etcdserverpb__WatchResponse *response)
+{
+    uint64_t began_ns;
+    for (size_t i = 0; i < response->n_events; i++) {
+        const Mvccpb__KeyValue *kv = response->events[i]->kv;
+        if (kv == NULL || kv->value.len < sizeof(began_ns))
+            continue;
+        memcpy(&began_ns, kv->value.data, sizeof(began_ns));
+        hist_add(&load->event_hist, load->last_event_ns - began_ns);
+    }
+}
 
 static void on_message(void *context, struct slice body)
 {
@@ -73,6 +95,8 @@ static void on_message(void *context, struct slice body)
     load->messages += response->n_events > 0;
     if (response->n_events > 0)
         load->last_event_ns = bench_now_ns();
+    if (is_put(load))
+        time_events(load, response);
     etcdserverpb__watch_response__free_unpacked(response, NULL);
 }
 
@@ -90,7 +114,7 @@ static size_t pack_create(const struct watch_load *load, uint64_t number, uint8_
     Etcdserverpb__WatchRequest request = ETCDSERVERPB__WATCH_REQUEST__INIT;
     Etcdserverpb__WatchCreateRequest create = ETCDSERVERPB__WATCH_CREATE_REQUEST__INIT;
     bool idle = strcmp(load->options->op, "idle") == 0;
-    bool prefix = strcmp(load->options->op, "put") == 0;
+    bool prefix = is_put(load);
     int len = idle ? snprintf(key, sizeof(key), "/bench/idle/%llu", (unsigned long long)number)
                    : snprintf(key, sizeof(key), "/bench/watch");
     create.key = (ProtobufCBinaryData){(size_t)len, (uint8_t *)key};
@@ -146,10 +170,12 @@ static void start_put(struct watch_load *load)
         return;
     Etcdserverpb__PutRequest request = ETCDSERVERPB__PUT_REQUEST__INIT;
     char key[64];
-    int len = strcmp(load->options->op, "put") == 0
-                  ? snprintf(key, sizeof(key), "/bench/watch/%05llu",
-                             (unsigned long long)(load->puts % 10000))
-                  : snprintf(key, sizeof(key), "/bench/watch");
+    int len = is_put(load) ? snprintf(key, sizeof(key), "/bench/watch/%05llu",
+                                      (unsigned long long)(load->puts % 10000))
+                           : snprintf(key, sizeof(key), "/bench/watch");
+    *put = (struct put){load, bench_now_ns()};
+    memcpy(load->value, &put->began_ns,
+           min_size(sizeof(put->began_ns), load->options->value_bytes));
     request.key = (ProtobufCBinaryData){(size_t)len, (uint8_t *)key};
     request.value = (ProtobufCBinaryData){load->options->value_bytes, load->value};
     const struct client_request call = {
@@ -157,7 +183,6 @@ static void start_put(struct watch_load *load)
         .body = slice_make(load->message, etcdserverpb__put_request__pack(&request, load->message)),
         .timeout_ms = 30000,
         .connection = (uint32_t)load->puts};
-    *put = (struct put){load, bench_now_ns()};
     load->puts++;
     if (client_start(load->client, &call, on_put, put) != ST_OK)
         load->failed++;
@@ -176,7 +201,10 @@ static bool fan_out(struct watch_load *load)
 {
     static struct hist times;
     times = (struct hist){0};
+    uint64_t first_ns = bench_now_ns();
     for (uint64_t i = 0; i < load->options->events; i++) {
+        while (bench_now_ns() - first_ns < i * 1000000000U / load->options->rate)
+            client_poll(load->client, 1);
         uint64_t began_ns = bench_now_ns();
         start_put(load);
         if (!wait_for_events(load, (i + 1) * load->options->streams))
@@ -207,11 +235,13 @@ static void put_at_rate(struct watch_load *load)
 /* ---- rows ---- */
 
 static void row_cpu(struct row *row, const struct meter *spent, uint64_t client_cpu_ns,
-                    uint64_t events)
+                    uint64_t events, uint64_t elapsed_ns)
 {
     double count = (double)max_u64(events, 1);
-    if (spent->cpu_ns != METER_NONE)
+    if (spent->cpu_ns != METER_NONE) {
         row_figure(row, "cpu_us_per_op", (double)spent->cpu_ns / 1e3 / count);
+        row_figure(row, "cpu_percent", (double)spent->cpu_ns * 100 / (double)elapsed_ns);
+    }
     row_figure(row, "client_cpu_us_per_op", (double)client_cpu_ns / 1e3 / count);
 }
 
@@ -248,11 +278,11 @@ static bool run_busy(struct watch_load *load, const struct meter_source *source,
 {
     struct meter before, after;
     const struct watch_options *options = load->options;
-    bool is_put = strcmp(options->op, "put") == 0, ok = true;
+    bool ok = true;
     if (open_streams(load) != ST_OK || meter_read(source, &before) != ST_OK)
         return false;
     uint64_t cpu_ns = bench_cpu_ns(), began_ns = bench_now_ns();
-    if (is_put)
+    if (is_put(load))
         put_at_rate(load);
     else
         ok = fan_out(load);
@@ -268,14 +298,19 @@ static bool run_busy(struct watch_load *load, const struct meter_source *source,
              (unsigned long long)options->streams, (unsigned long long)options->connections,
              (unsigned long long)options->value_bytes);
     struct row *row = report_row(report, name);
-    row->count = is_put ? load->puts : load->events;
+    row->count = is_put(load) ? load->puts : load->events;
     row->failed = load->failed;
     row_latency(row, &load->hist, elapsed_ns);
+    if (load->event_hist.count > 0) {
+        row_figure(row, "event_p50_us", (double)hist_permille(&load->event_hist, 500) / 1e3);
+        row_figure(row, "event_p99_us", (double)hist_permille(&load->event_hist, 990) / 1e3);
+        row_figure(row, "event_max_us", (double)load->event_hist.max_ns / 1e3);
+    }
     row_figure(row, "events_per_put", (double)seen / (double)max_u64(load->puts, 1));
     row_figure(row, "behind_ms", (double)behind_ns / 1e6);
     row_figure(row, "messages_per_event",
                (double)load->messages / (double)max_u64(load->events, 1));
-    row_cpu(row, &spent, cpu_ns, load->events);
+    row_cpu(row, &spent, cpu_ns, load->events, elapsed_ns + behind_ns);
     return true;
 }
 
@@ -349,7 +384,8 @@ int command_watch(int argc, char **argv)
         {"streams", FLAG_NUMBER, &options.streams, "N", "with a watcher each"},
         {"connections", FLAG_NUMBER, &options.connections, "N", "that they share"},
         {"events", FLAG_NUMBER, &options.events, "N", "puts of fanout"},
-        {"rate", FLAG_NUMBER, &options.rate, "N", "puts a second of put"},
+        {"rate", FLAG_NUMBER, &options.rate, "N",
+         "puts a second of put, at most so many of fanout"},
         {"seconds", FLAG_NUMBER, &options.seconds, "N", "of put"},
         {"value-bytes", FLAG_NUMBER, &options.value_bytes, "N", "size of a value"},
         {"pid", FLAG_NUMBER, &options.pid, "PID", "the server, for CPU and memory"},

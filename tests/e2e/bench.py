@@ -33,6 +33,10 @@ def check_kv(args, checks, server, top):
     checks.equal(code, 0, "kv mixed: " + text)
     checks.equal([row["count"] for row in rows(top + "/mixed.json")], [50, 50, 100], "mixed rows")
 
+    code, text = run(args, *kv, "--rate", "200", "--seconds", "2", "--json", top + "/paced.json")
+    checks.equal(code, 0, "kv with a rate: " + text)
+    checks.equal(rows(top + "/paced.json")[0]["count"], 400, "puts that were due")
+
     code, text = run(args, *kv, "--total", "3", "--value-bytes", "3000000")
     checks.check(code == 1 and "first error: ResourceExhausted" in text,
                  "a refused put is told: " + text)
@@ -42,6 +46,22 @@ def check_kv(args, checks, server, top):
                  "a file is equal to itself: " + text)
     code, text = run(args, "compare", top + "/put.json", top + "/mixed.json")
     checks.equal(code, 0, "rows of one name are found: " + text)
+
+
+def check_watch(args, checks, server, top):
+    watch = ["watch", "--endpoint", "http://" + server.endpoint, "--streams", "20", "--connections", "2", "--pid", str(server.pid),
+             "--json", top + "/watch.json"]
+    code, text = run(args, *watch, "--op", "put", "--rate", "200", "--seconds", "2")
+    checks.equal(code, 0, "watch put: " + text)
+    put = rows(top + "/watch.json")[0]
+    checks.equal((put["count"], put["failed"]), (400, 0), "puts under watch")
+    checks.check(0 < put["event_p50_us"] <= put["event_p99_us"] <= put["event_max_us"], f"times of events: {put}")
+    checks.check(0 < put["cpu_percent"] < 200 and put["messages_per_event"] > 0, f"costs of events: {put}")
+    code, text = run(args, *watch, "--op", "fanout", "--events", "11", "--rate", "10")
+    checks.equal(code, 0, "watch fanout: " + text)
+    fanout = rows(top + "/watch.json")[0]
+    checks.equal(fanout["count"], 220, "events of a fanout")
+    checks.check(fanout["per_second"] <= 220, f"ten puts a second: {fanout}")
 
 
 def check_lease(args, checks, server, top):
@@ -65,6 +85,7 @@ def main():
     checks = lib.Checks()
     server = lib.Server(args.etcd, top + "/server").start()
     check_kv(args, checks, server, top)
+    check_watch(args, checks, server, top)
     check_lease(args, checks, server, top)
     server.stop()
     code, text = run(args, "kv", "--endpoint", "127.0.0.1:1", "--total", "1")
