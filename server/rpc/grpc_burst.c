@@ -1,7 +1,8 @@
 /* Messages of many streams at once. They are sent by their pollers: there the completions are
  * collected without waking anybody. gRPC writes to the socket once for every message, and the
  * system sends a segment for every write, which costs more than the write; so a connection that
- * gets several messages is corked meanwhile. */
+ * gets several messages is corked meanwhile. A large burst goes in parts, so that other calls on
+ * the same poller need not wait for the whole of it. */
 #include "server/rpc/grpc_private.h"
 
 #include "base/assert.h"
@@ -11,8 +12,6 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
-
-#define GROUPS 64U /* lists of calls, by their connections */
 
 static struct grpc_rpc *pop(struct list_node *list)
 {
@@ -60,50 +59,64 @@ static void set_cork(uint32_t connection, int on)
     (void)setsockopt((int)connection, IPPROTO_TCP, TCP_CORK, &on, sizeof(on));
 }
 
-static void send_together(struct list_node *list, uint32_t connection)
-{
-    bool several = list->next != list->prev;
-    if (several)
-        set_cork(connection, 1);
-    while (!list_is_empty(list))
-        grpc_stream_start_send(pop(list));
-    if (several)
-        set_cork(connection, 0);
-}
-
-/* Moves those of the first call's connection, which is returned. */
-static uint32_t take_connection(struct list_node *from, struct list_node *out)
+/* At most a part's worth of those of the first call's connection, which is returned. */
+static uint32_t take_part(struct list_node *from, struct list_node *out, uint32_t *count_out)
 {
     uint32_t connection = CONTAINER_OF(from->next, struct grpc_rpc, in_burst)->connection;
     list_init(out);
-    for (struct list_node *node = from->next, *next; node != from; node = next) {
+    *count_out = 0;
+    for (struct list_node *node = from->next, *next;
+         node != from && *count_out < RPC_BURST_PART_MAX; node = next) {
         next = node->next;
         if (CONTAINER_OF(node, struct grpc_rpc, in_burst)->connection != connection)
             continue;
         list_remove(node);
         list_push_back(out, node);
+        ++*count_out;
     }
     return connection;
 }
 
-static void send_bursts(struct tag *tag, bool ok)
+static void send_together(struct list_node *list, uint32_t connection, uint32_t count)
+{
+    if (count > 1)
+        set_cork(connection, 1);
+    while (!list_is_empty(list))
+        grpc_stream_start_send(pop(list));
+    if (count > 1)
+        set_cork(connection, 0);
+}
+
+void grpc_burst_send_part(struct poller *poller)
+{
+    uint32_t sent = 0;
+    while (sent < RPC_BURST_PART_MAX && poller->to_send_count > 0) {
+        struct list_node *group = &poller->to_send[poller->next_group], together;
+        if (list_is_empty(group)) {
+            poller->next_group = (poller->next_group + 1) % RPC_BURST_GROUPS;
+            continue;
+        }
+        uint32_t count;
+        uint32_t connection = take_part(group, &together, &count);
+        poller->to_send_count -= count;
+        send_together(&together, connection, count);
+        sent += count;
+    }
+}
+
+static void take_bursts(struct tag *tag, bool ok)
 {
     (void)ok;
     struct poller *poller = CONTAINER_OF(tag, struct poller, bursts_came);
-    struct list_node groups[GROUPS], together;
-    for (uint32_t i = 0; i < GROUPS; i++)
-        list_init(&groups[i]);
+    bool is_first = poller->to_send_count == 0;
     for (struct inbox_node *node = inbox_take(&poller->bursts), *next; node != NULL; node = next) {
         next = node->next;
         struct grpc_rpc *rpc = CONTAINER_OF(node, struct grpc_rpc, to_poller);
-        list_push_back(&groups[rpc->connection % GROUPS], &rpc->in_burst);
+        list_push_back(&poller->to_send[rpc->connection % RPC_BURST_GROUPS], &rpc->in_burst);
+        poller->to_send_count++;
     }
-    for (uint32_t i = 0; i < GROUPS; i++) {
-        while (!list_is_empty(&groups[i])) {
-            uint32_t connection = take_connection(&groups[i], &together);
-            send_together(&together, connection);
-        }
-    }
+    if (is_first)
+        grpc_burst_send_part(poller);
 }
 
 /* By a batch of nothing. What is in the inbox stays there until the poller was woken, and its calls
@@ -119,6 +132,8 @@ static void wake_poller(void *context)
 
 void grpc_bursts_init(struct poller *poller)
 {
-    poller->bursts_came.fire = send_bursts;
+    poller->bursts_came.fire = take_bursts;
+    for (uint32_t i = 0; i < RPC_BURST_GROUPS; i++)
+        list_init(&poller->to_send[i]);
     inbox_init(&poller->bursts, wake_poller, poller);
 }

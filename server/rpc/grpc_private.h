@@ -72,6 +72,8 @@ struct grpc_stranger {
     int cancelled;
 };
 
+#define RPC_BURST_GROUPS 64U
+
 struct poller {
     struct rpc_server *server;
     uint32_t number;
@@ -83,6 +85,9 @@ struct poller {
     atomic_uint live;    /* calls that arrived and have not ended */
     struct inbox bursts; /* calls with a message to send */
     struct tag bursts_came;
+    /* The poller thread's alone: taken from the inbox and not sent yet, by connection. */
+    struct list_node to_send[RPC_BURST_GROUPS];
+    uint32_t to_send_count, next_group;
 };
 
 struct responder {
@@ -146,6 +151,8 @@ void grpc_stream_start_send(struct grpc_rpc *rpc);
 void grpc_burst_hold(struct rpc_burst *burst, struct grpc_rpc *rpc);
 void grpc_burst_end(struct rpc_burst *burst);
 void grpc_bursts_init(struct poller *poller);
+/* Sends a part of what is to be sent; the poller's thread. */
+void grpc_burst_send_part(struct poller *poller);
 
 /* grpc_message.c: gRPC's buffers and ours. */
 /* The whole message as one slice: in place, or copied into the arena when gRPC holds it in pieces.

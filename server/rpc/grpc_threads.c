@@ -34,20 +34,35 @@ static void post_requests(struct poller *poller)
     grpc_stranger_post(poller);
 }
 
+/* Between the parts of a burst others get their turn. The queue hands out what is done already
+ * before it looks at the sockets, and then reads from one of them: that it was empty once does not
+ * show that nobody waits. */
 static void *poller_run(void *context)
 {
     struct poller *poller = context;
     current_poller = poller;
+    uint32_t events = 0, looks = 0; /* since the last part */
     if (wait_for_start(poller->server))
         post_requests(poller);
     for (;;) {
-        grpc_event event =
-            grpc_completion_queue_next(poller->queue, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
+        bool sends = poller->to_send_count > 0;
+        gpr_timespec until =
+            sends ? gpr_inf_past(GPR_CLOCK_MONOTONIC) : gpr_inf_future(GPR_CLOCK_MONOTONIC);
+        grpc_event event = grpc_completion_queue_next(poller->queue, until, NULL);
         if (event.type == GRPC_QUEUE_SHUTDOWN)
             break;
-        struct tag *tag = event.tag;
-        tag->fire(tag, event.success != 0);
+        looks += event.type == GRPC_QUEUE_TIMEOUT;
+        events = sends ? events + 1 : 0;
+        if (event.type == GRPC_OP_COMPLETE) {
+            struct tag *tag = event.tag;
+            tag->fire(tag, event.success != 0);
+        }
+        if (sends && (looks == RPC_BURST_LOOKS || events == RPC_BURST_EVENTS_MAX)) {
+            grpc_burst_send_part(poller);
+            events = looks = 0;
+        }
     }
+    ASSERT(poller->to_send_count == 0);
     return NULL;
 }
 

@@ -290,6 +290,60 @@ static void test_rpc_stream_cancel_is_no_half_close(void **state)
     assert_int_equal(fixture.half_closes, 0);
 }
 
+#define BURST_STREAMS 80 /* more than a part of a burst */
+
+/* Opens streams and sends a message to all of them at once. */
+static void send_burst(struct grpc_stream *streams[BURST_STREAMS],
+                       struct rpc_call *calls[BURST_STREAMS])
+{
+    for (int i = 0; i < BURST_STREAMS; i++) {
+        streams[i] = grpc_stream_open(client, "/test.Echo/Hold");
+        assert_true(grpc_stream_write(streams[i], SLICE("x")));
+        calls[i] = fixture_wait_held();
+    }
+    struct rpc_burst burst = {0};
+    const struct rpc_piece piece = {.bytes = SLICE("to all")};
+    for (int i = 0; i < BURST_STREAMS; i++)
+        assert_int_equal(rpc_send_pieces(calls[i], &piece, 1, &burst), ST_OK);
+    assert_int_equal(burst.count, BURST_STREAMS);
+    rpc_burst_end(&burst);
+}
+
+static void test_rpc_burst_comes_to_every_stream(void **state)
+{
+    (void)state;
+    struct grpc_stream *streams[BURST_STREAMS];
+    struct rpc_call *calls[BURST_STREAMS];
+    send_burst(streams, calls);
+    call("/test.Echo/Later", SLICE("beside"));
+    assert_echo(SLICE("beside"));
+    for (int i = 0; i < BURST_STREAMS; i++) {
+        assert_true(grpc_stream_read(streams[i], &reply));
+        assert_int_equal(reply.len, 6);
+        assert_memory_equal(reply.data, "to all", 6);
+        rpc_finish(calls[i], RPC_OK, NULL, SLICE_EMPTY);
+        assert_false(grpc_stream_read(streams[i], &reply));
+        grpc_stream_end(streams[i], &reply);
+        assert_int_equal(reply.code, RPC_OK);
+    }
+}
+
+static void test_rpc_stop_cancels_streams_in_a_burst(void **state)
+{
+    (void)state;
+    struct grpc_stream *streams[BURST_STREAMS];
+    struct rpc_call *calls[BURST_STREAMS];
+    send_burst(streams, calls);
+    assert_int_equal(rpc_server_stop(fixture.server, 0, 10000), ST_OK);
+    assert_int_equal(fixture.cancels, BURST_STREAMS);
+    for (int i = 0; i < BURST_STREAMS; i++) {
+        while (grpc_stream_read(streams[i], &reply)) {
+            /* it was sent before the stop */
+        }
+        grpc_stream_end(streams[i], &reply);
+    }
+}
+
 static void test_rpc_stop_cancels_what_does_not_end(void **state)
 {
     (void)state;
@@ -485,6 +539,8 @@ int main(void)
         TEST(test_rpc_stream_finish_waits_for_the_message_in_flight),
         TEST(test_rpc_server_stream_sends_and_ends_with_its_status),
         TEST(test_rpc_stream_cancel_is_no_half_close),
+        TEST(test_rpc_burst_comes_to_every_stream),
+        TEST(test_rpc_stop_cancels_streams_in_a_burst),
         TEST(test_rpc_stop_cancels_what_does_not_end),
         TEST(test_rpc_stop_says_when_a_service_holds_on),
         TEST(test_rpc_stop_lets_calls_finish_within_the_grace),
