@@ -71,7 +71,7 @@ struct loops_options {
     raft_id member_id;
     uint64_t id_start;            /* random: request ids count up from here */
     uint64_t tick_ns;             /* heartbeat interval */
-    uint32_t readers_count;       /* reader actors */
+    uint32_t readers_count;       /* reader actors; the last of several has the long reads */
     uint32_t reader_slot_first;   /* store slot of reader actor 0; smaller ones are the pollers' */
     uint32_t snapshot_slot_first; /* LOOPS_SNAPSHOT_SLOTS store slots */
     struct snapshot_options snapshots;

@@ -2,6 +2,29 @@
 
 #define READS_PER_READER 16U /* a chain is cut in pieces of this size, one reader each */
 
+/* The last one, if there is another for the short reads. */
+static uint32_t short_readers_count(const struct loops *loops)
+{
+    return loops->options.readers_count > 1 ? loops->options.readers_count - 1 : 1;
+}
+
+static uint32_t long_reader(const struct loops *loops)
+{
+    return loops->options.readers_count - 1;
+}
+
+bool loops_is_for_long_reads(const struct loops *loops, uint32_t reader)
+{
+    return reader == loops->readers[long_reader(loops)].slot;
+}
+
+void loops_read_long(struct loops *loops, struct read_request *read)
+{
+    read->request.kind = REQUEST_READ;
+    read->request.node.next = NULL;
+    inbox_push_chain(&loops->readers[long_reader(loops)].inbox, &read->request.node);
+}
+
 uint64_t reader_step(struct reader *reader)
 {
     for (struct inbox_node *node = inbox_take(&reader->inbox), *next; node != NULL; node = next) {
@@ -22,6 +45,6 @@ void readers_give(struct loops *loops, struct inbox_node *chain)
         chain = last->next;
         last->next = NULL;
         uint32_t turn = atomic_fetch_add_explicit(&loops->next_reader, 1, memory_order_relaxed);
-        inbox_push_chain(&loops->readers[turn % loops->options.readers_count].inbox, first);
+        inbox_push_chain(&loops->readers[turn % short_readers_count(loops)].inbox, first);
     }
 }

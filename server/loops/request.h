@@ -71,9 +71,11 @@ struct proposal {
 /* A linearizable read. ready is called exactly once: with API_OK on a reader thread (slot in
  * reader), where it may read the store and must finish the call; or with an error on the consensus
  * actor. */
+struct read_request;
+typedef void (*read_ready_fn)(struct read_request *read, enum api_error error, uint32_t reader);
 struct read_request {
     struct request request;
-    void (*ready)(struct read_request *read, enum api_error error, uint32_t reader);
+    read_ready_fn ready;
 };
 
 /* A change of the configuration, from any member: a follower's goes to the leader like any
@@ -132,8 +134,14 @@ void loops_transfer_leadership(struct loops *loops, struct transfer_request *tra
 void loops_get_progress(struct loops *loops, struct progress_request *progress);
 void loops_defragment(struct loops *loops, struct defragment_request *request);
 void loops_read(struct loops *loops, struct read_request *read);
-/* Runs ready on a reader thread without any consensus: large serializable reads. */
+/* Runs ready on a reader thread without any consensus: serializable reads that are more than a
+ * poller's work. */
 void loops_read_local(struct loops *loops, struct read_request *read);
+/* Likewise on the one reader that is there for what takes long, so that short reads never wait for
+ * it; one after another. Also for a request whose ready was called by another reader. */
+void loops_read_long(struct loops *loops, struct read_request *read);
+/* Is it that reader's slot? With one reader alone, all reads are its. */
+bool loops_is_for_long_reads(const struct loops *loops, uint32_t reader);
 
 /* A number for a proposal's header.ID: 16 bits of member id and 48 counting up from a random start.
  * Any thread. */

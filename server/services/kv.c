@@ -84,16 +84,48 @@ static void note_read(struct rpc_call *call)
         request->times.ended_ns = clock_monotonic_ns(services->options.clock);
 }
 
-static void answer_range(struct rpc_call *call, const struct kv_range *range, uint32_t reader)
+static size_t bytes_max(const struct services *services, uint32_t reader)
+{
+    return loops_is_for_long_reads(services->options.loops, reader) ? 0 : SHORT_READ_BYTES_MAX;
+}
+
+static void begin_read(struct rpc_call *call, struct read_request *read, read_ready_fn ready)
+{
+    *read = (struct read_request){.request = {.kind = REQUEST_READ,
+                                              .deadline_ns = request_deadline_ns(call->service),
+                                              .call = call},
+                                  .ready = ready};
+    call->trace = &read->request;
+}
+
+/* It was begun by a reader for short ones, or by a poller. */
+static void read_long(struct rpc_call *call, struct read_request *read, read_ready_fn ready)
+{
+    struct services *services = call->service;
+    if (call->trace == NULL)
+        begin_read(call, read, ready);
+    loops_read_long(services->options.loops, read);
+}
+
+static void range_ready(struct read_request *read, enum api_error error, uint32_t reader);
+
+static void answer_range(struct rpc_call *call, struct range_call *range_call, uint32_t reader)
 {
     const struct services *services = call->service;
+    const struct kv_range *range = &range_call->range;
     struct response_header header = header_now(services, 0);
     struct slice response;
     uint64_t users = auth_revision_before(call);
     enum api_error error = auth_may_read(call, range->key, range->range_end);
-    if (error == API_OK)
-        error = api_error_of(
-            range_answer(services->options.mvcc, reader, range, &header, call->arena, &response));
+    if (error == API_OK) {
+        enum status st = range_answer(services->options.mvcc, reader, range,
+                                      bytes_max(services, reader), &header, call->arena, &response);
+        if (st == ST_CANCELED) {
+            read_long(call, &range_call->read, range_ready);
+            return;
+        }
+        error = api_error_of(st);
+    }
     note_read(call);
     if (error == API_OK)
         error = auth_is_unchanged(call, users);
@@ -109,19 +141,27 @@ static void range_ready(struct read_request *read, enum api_error error, uint32_
     if (error != API_OK)
         finish_later(read->request.call, error, SLICE_EMPTY);
     else
-        answer_range(read->request.call, &range_call->range, reader);
+        answer_range(read->request.call, range_call, reader);
 }
 
-static void answer_txn(struct rpc_call *call, struct kv_txn *txn, uint32_t reader)
+static void txn_ready(struct read_request *read, enum api_error error, uint32_t reader);
+
+static void answer_txn(struct rpc_call *call, struct txn_call *txn_call, uint32_t reader)
 {
     const struct services *services = call->service;
+    struct kv_txn *txn = &txn_call->txn;
     struct response_header header = header_now(services, 0);
     struct slice response;
     uint64_t users = auth_revision_before(call);
     enum api_error error = auth_may_txn(call, txn);
     if (error == API_OK) {
-        enum status st = txn_answer(services->options.mvcc, reader, txn, &header, call->arena,
-                                    &response, &error);
+        enum status st =
+            txn_answer(services->options.mvcc, reader, txn, bytes_max(services, reader), &header,
+                       call->arena, &response, &error);
+        if (st == ST_CANCELED) {
+            read_long(call, &txn_call->read, txn_ready);
+            return;
+        }
         if (st != ST_OK)
             error = api_error_of(st);
     }
@@ -140,7 +180,7 @@ static void txn_ready(struct read_request *read, enum api_error error, uint32_t 
     if (error != API_OK)
         finish_later(read->request.call, error, SLICE_EMPTY);
     else
-        answer_txn(read->request.call, &txn_call->txn, reader);
+        answer_txn(read->request.call, txn_call, reader);
 }
 
 /* Takes the keys of one range off *room; false when there are more. */
@@ -184,14 +224,10 @@ static bool txn_is_small(struct services *services, const struct kv_txn *txn)
 }
 
 static void start_read(struct rpc_call *call, struct read_request *read, bool serializable,
-                       void (*ready)(struct read_request *, enum api_error, uint32_t))
+                       read_ready_fn ready)
 {
     struct services *services = call->service;
-    *read = (struct read_request){.request = {.kind = REQUEST_READ,
-                                              .deadline_ns = request_deadline_ns(services),
-                                              .call = call},
-                                  .ready = ready};
-    call->trace = &read->request;
+    begin_read(call, read, ready);
     if (serializable)
         loops_read_local(services->options.loops, read);
     else
@@ -214,7 +250,7 @@ static void on_range(struct rpc_call *call)
     if (error != API_OK)
         finish_error(call, error);
     else if (range->serializable && range_is_small(call->service, range))
-        answer_range(call, range, call->poller);
+        answer_range(call, range_call, call->poller);
     else
         start_read(call, &range_call->read, range->serializable, range_ready);
 }
@@ -225,7 +261,7 @@ static void read_txn(struct rpc_call *call, struct txn_call *txn_call)
 {
     bool serializable = kv_txn_is_serializable(&txn_call->txn);
     if (serializable && txn_is_small(call->service, &txn_call->txn))
-        answer_txn(call, &txn_call->txn, call->poller);
+        answer_txn(call, txn_call, call->poller);
     else
         start_read(call, &txn_call->read, serializable, txn_ready);
 }

@@ -15,6 +15,9 @@
 /* A serializable read of up to this many keys is answered on the poller; more would make the calls
  * behind it wait. */
 #define SMALL_READ_KEYS_MAX 64U
+/* A read that goes through more is begun anew by the reader that has the long ones, and then was in
+ * nobody's way for more than a millisecond. */
+#define SHORT_READ_BYTES_MAX (1U << 20)
 /* How old the figures of the store may be that quota and health are judged by. */
 #define STORE_FIGURES_AGE_NS (100 * NS_PER_MS)
 #define SERVICES_COUNT 9U

@@ -17,25 +17,50 @@ static struct mvcc_query query_of(const struct kv_range *range)
                                .count_only = range->count_only};
 }
 
+/* Counts what the answer goes through. */
+struct tally {
+    size_t bytes, bytes_max;
+};
+
+static struct tally tally_of(const struct source *source, const struct wire_out *out)
+{
+    return (struct tally){.bytes = out->len, .bytes_max = source->bytes_max};
+}
+
+static bool has_enough(struct tally *tally, struct slice record)
+{
+    tally->bytes += record.len;
+    return tally->bytes_max > 0 && tally->bytes > tally->bytes_max;
+}
+
 /* ---- in key order, straight into the response ---- */
+
+struct answer {
+    struct wire_out *out;
+    struct tally tally;
+};
 
 static enum status append_record(void *context, struct slice record)
 {
-    struct wire_out *out = context;
-    wire_put_bytes(out, FIELD_KVS, record);
-    return out->failed ? ST_TOO_BIG : ST_OK;
+    struct answer *answer = context;
+    if (has_enough(&answer->tally, record))
+        return ST_CANCELED;
+    wire_put_bytes(answer->out, FIELD_KVS, record);
+    return answer->out->failed ? ST_TOO_BIG : ST_OK;
 }
 
 static enum status append_without_value(void *context, struct slice record)
 {
-    struct wire_out *out = context;
+    struct answer *answer = context;
+    if (has_enough(&answer->tally, record))
+        return ST_CANCELED;
     struct mvcc_kv kv;
     enum status st = mvcc_kv_decode(record, &kv);
     if (st != ST_OK)
         return st;
     kv.value = SLICE_EMPTY;
     size_t size = mvcc_kv_encoded_size(&kv);
-    uint8_t *p = wire_reserve(out, 1 + varint_size(size) + size);
+    uint8_t *p = wire_reserve(answer->out, 1 + varint_size(size) + size);
     if (p == NULL)
         return ST_TOO_BIG;
     *p++ = FIELD_KVS << 3 | WIRE_BYTES;
@@ -50,7 +75,8 @@ static enum status encode_in_key_order(const struct source *source, const struct
     struct mvcc_query query = query_of(range);
     struct mvcc_result result;
     mvcc_record_fn fn = range->keys_only ? append_without_value : append_record;
-    enum status st = source_read(source, &query, fn, out, &result);
+    struct answer answer = {.out = out, .tally = tally_of(source, out)};
+    enum status st = source_read(source, &query, fn, &answer, &result);
     if (st != ST_OK)
         return st;
     bool more = !range->count_only && range->limit > 0 && result.count > range->limit;
@@ -70,6 +96,7 @@ struct row {
 struct rows {
     const struct kv_range *range;
     struct arena *arena;
+    struct tally tally;
     struct row *first, **end;
     size_t count;
 };
@@ -85,6 +112,8 @@ static bool is_filtered(const struct kv_range *range, const struct mvcc_kv *kv)
 static enum status collect(void *context, struct slice record)
 {
     struct rows *rows = context;
+    if (has_enough(&rows->tally, record))
+        return ST_CANCELED;
     struct mvcc_kv kv;
     enum status st = mvcc_kv_decode(record, &kv);
     if (st != ST_OK || is_filtered(rows->range, &kv))
@@ -183,9 +212,10 @@ static enum status encode_rows(struct row *const *rows, size_t count, size_t sho
                                const struct kv_range *range, struct wire_out *out)
 {
     mvcc_record_fn append = range->keys_only ? append_without_value : append_record;
+    struct answer answer = {.out = out};
     for (size_t i = 0; i < shown; i++) {
         size_t at = range->sort_order == SORT_DESCEND ? count - 1 - i : i;
-        enum status st = append(out, rows[at]->record);
+        enum status st = append(&answer, rows[at]->record);
         if (st != ST_OK)
             return st;
     }
@@ -195,7 +225,7 @@ static enum status encode_rows(struct row *const *rows, size_t count, size_t sho
 static enum status encode_collected(const struct source *source, const struct kv_range *range,
                                     struct wire_out *out)
 {
-    struct rows rows = {.range = range, .arena = out->arena};
+    struct rows rows = {.range = range, .arena = out->arena, .tally = tally_of(source, out)};
     rows.end = &rows.first;
     struct mvcc_query query = query_of(range);
     query.limit = fetch_limit(range);
@@ -232,10 +262,10 @@ enum status range_encode(const struct source *source, const struct kv_range *ran
 }
 
 enum status range_answer(struct mvcc *mvcc, uint32_t reader, const struct kv_range *range,
-                         struct response_header *header, struct arena *arena,
+                         size_t bytes_max, struct response_header *header, struct arena *arena,
                          struct slice *response_out)
 {
-    struct source source = {.mvcc = mvcc, .reader = reader};
+    struct source source = {.mvcc = mvcc, .reader = reader, .bytes_max = bytes_max};
     enum status st =
         mvcc_read_begin(mvcc, reader, &source.current_revision, &source.compact_revision);
     if (st != ST_OK)

@@ -11,6 +11,7 @@ struct source {
     uint32_t reader; /* slot, between mvcc_read_begin() and _end(); SOURCE_WRITING: in apply */
     int64_t current_revision, compact_revision; /* when the instant or transaction began */
     const struct lessor *lessor;                /* of apply; NULL where nothing is put */
+    size_t bytes_max; /* of records that one answer may go through; 0: as many as there are */
 };
 
 /* Errors: as mvcc_read(). */

@@ -402,13 +402,13 @@ static enum status answer_at(const struct source *source, struct kv_txn *txn, st
     return execute_txn(&executor, txn);
 }
 
-enum status txn_answer(struct mvcc *mvcc, uint32_t reader, struct kv_txn *txn,
+enum status txn_answer(struct mvcc *mvcc, uint32_t reader, struct kv_txn *txn, size_t bytes_max,
                        struct response_header *header, struct arena *arena,
                        struct slice *response_out, enum api_error *error_out)
 {
     ASSERT(kv_txn_is_read_only(txn));
     *error_out = API_OK;
-    struct source source = {.mvcc = mvcc, .reader = reader};
+    struct source source = {.mvcc = mvcc, .reader = reader, .bytes_max = bytes_max};
     enum status st =
         mvcc_read_begin(mvcc, reader, &source.current_revision, &source.compact_revision);
     if (st != ST_OK)

@@ -38,9 +38,11 @@ CHECKED enum status execute_delete(struct executor *executor, const struct kv_de
  * in etcd. */
 CHECKED enum status execute_txn(struct executor *executor, const struct kv_txn *txn);
 
-/* A whole TxnResponse of a read-only txn, at one instant. header->revision is set. Errors, beside
- * *error_out: ST_TOO_BIG, ST_IO, ST_CORRUPT. */
+/* A whole TxnResponse of a read-only txn, at one instant, from at most bytes_max bytes of records
+ * (0: no matter how many). header->revision is set. Errors, beside *error_out: ST_TOO_BIG,
+ * ST_CANCELED (bytes_max), ST_IO, ST_CORRUPT. */
 CHECKED enum status txn_answer(struct mvcc *mvcc, uint32_t reader, struct kv_txn *txn,
-                               struct response_header *header, struct arena *arena,
-                               struct slice *response_out, enum api_error *error_out);
+                               size_t bytes_max, struct response_header *header,
+                               struct arena *arena, struct slice *response_out,
+                               enum api_error *error_out);
 #endif

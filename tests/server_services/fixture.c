@@ -42,6 +42,18 @@ void loops_read_local(struct loops *loops, struct read_request *read)
     read->ready(read, API_OK, /* reader= */ 2);
 }
 
+void loops_read_long(struct loops *loops, struct read_request *read)
+{
+    loops->long_reads++;
+    read->ready(read, API_OK, /* reader= */ LONG_READER);
+}
+
+bool loops_is_for_long_reads(const struct loops *loops, uint32_t reader)
+{
+    (void)loops;
+    return reader == LONG_READER;
+}
+
 /* Changes are applied at once. */
 void loops_propose_conf_change(struct loops *loops, struct conf_proposal *proposal)
 {

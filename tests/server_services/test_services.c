@@ -224,6 +224,39 @@ static void test_range_of_many_keys_leaves_the_poller(void **state)
     assert_int_equal(response->count, 65);
 }
 
+static void test_reads_of_many_bytes_are_left_to_one_reader(void **state)
+{
+    struct fixture *f = *state;
+    struct arena *arena = &f->harness.arena;
+    char *value = arena_alloc_raw(arena, 600001);
+    memset(value, 'v', 600000);
+    value[600000] = '\0';
+    harness_set(&f->harness, "a", value);
+    harness_set(&f->harness, "b", value);
+    for (int serializable = 0; serializable < 2; serializable++) {
+        struct kv_range range = {.key = SLICE("a"), .serializable = serializable != 0};
+        call(f, RANGE, encode_range(arena, &range));
+        assert_int_equal(f->loops.long_reads, 3 * serializable);
+        range.range_end = SLICE("c");
+        range.keys_only = true; /* they are read all the same */
+        call(f, RANGE, encode_range(arena, &range));
+        assert_int_equal(f->loops.long_reads, 3 * serializable + 1);
+        range.sort_order = 2;
+        range.keys_only = false;
+        call(f, RANGE, encode_range(arena, &range));
+        assert_int_equal(f->loops.long_reads, 3 * serializable + 2);
+        const Etcdserverpb__RangeResponse *response =
+            decode(f, &etcdserverpb__range_response__descriptor);
+        assert_int_equal(response->n_kvs, 2);
+        assert_int_equal(response->kvs[0]->value.len, 600000);
+        struct kv_op op = {.kind = KV_OP_RANGE, .range = &range};
+        struct kv_txn txn = {.success = {.items = &op, .count = 1}};
+        call(f, TXN, encode_txn(arena, &txn));
+        assert_int_equal(f->call.code, RPC_OK);
+        assert_int_equal(f->loops.long_reads, 3 * serializable + 3);
+    }
+}
+
 static void test_reads_leave_the_poller_when_the_store_outgrows_memory(void **state)
 {
     struct fixture *f = *state;
@@ -396,6 +429,7 @@ int main(void)
         FIXTURE_TEST(test_full_disk_refuses_what_costs),
         FIXTURE_TEST(test_range_waits_for_its_round_unless_serializable),
         FIXTURE_TEST(test_range_of_many_keys_leaves_the_poller),
+        FIXTURE_TEST(test_reads_of_many_bytes_are_left_to_one_reader),
         FIXTURE_TEST(test_reads_leave_the_poller_when_the_store_outgrows_memory),
         FIXTURE_TEST(test_range_errors),
         FIXTURE_TEST(test_txn_takes_the_way_of_its_operations),

@@ -206,7 +206,8 @@ harness_range(struct harness *harness, const struct kv_range *range, enum api_er
 {
     struct response_header header = reader_header(harness);
     struct slice response = SLICE_EMPTY;
-    enum status st = range_answer(harness->mvcc, 0, range, &header, &harness->arena, &response);
+    enum status st = range_answer(harness->mvcc, 0, range, /* bytes_max= */ 0, &header,
+                                  &harness->arena, &response);
     return decode(harness, &etcdserverpb__range_response__descriptor, api_error_of(st), response,
                   error_out);
 }
@@ -217,7 +218,8 @@ const Etcdserverpb__TxnResponse *harness_read_txn(struct harness *harness, struc
     struct response_header header = reader_header(harness);
     struct slice response = SLICE_EMPTY;
     enum api_error error;
-    enum status st = txn_answer(harness->mvcc, 0, txn, &header, &harness->arena, &response, &error);
+    enum status st = txn_answer(harness->mvcc, 0, txn, /* bytes_max= */ 0, &header, &harness->arena,
+                                &response, &error);
     ASSERT(st == ST_OK);
     return decode(harness, &etcdserverpb__txn_response__descriptor, error, response, error_out);
 }

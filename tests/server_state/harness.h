@@ -12,7 +12,7 @@
 
 #define HARNESS_CLUSTER_ID 0xc1U
 #define HARNESS_MEMBER_ID 0x8e9e05c52164694dU
-#define HARNESS_READERS 3U
+#define HARNESS_READERS 4U
 
 struct harness {
     struct clock clock;
