@@ -193,11 +193,14 @@ static size_t bytes_of(const struct watch_entry *entry)
     return bytes;
 }
 
-/* The next entry behind this one of the same watcher. */
+/* The next entry behind this one of the same watcher. No event overtakes an answer: what is told
+ * of progress would be less than what its client has seen. */
 static struct watch_entry *next_of_same(struct watch_stream *stream, struct watch_entry *entry)
 {
     for (struct list_node *node = entry->node.next; node != &stream->entries; node = node->next) {
         struct watch_entry *other = CONTAINER_OF(node, struct watch_entry, node);
+        if (other->watcher == NULL)
+            return NULL;
         if (other->watcher == entry->watcher)
             return other;
     }

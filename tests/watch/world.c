@@ -59,6 +59,7 @@ struct model_watcher {
     struct answer asked;
     uint64_t next;     /* of the changes: all before were given or are not wanted */
     bool mid_revision; /* a fragment ended inside one */
+    int64_t seen;      /* revision of the last event */
 };
 
 struct client {
@@ -392,6 +393,7 @@ static void check_event(struct world *w, struct model_watcher *watcher, struct s
     check_previous(w, watcher, change, &event);
     *revision_out = change->revision;
     watcher->next++;
+    watcher->seen = change->revision;
     w->figures.events++;
 }
 
@@ -448,6 +450,8 @@ static void see_progress(struct world *w, struct client *client,
         struct model_watcher *watcher = watcher_by_id(client, message->watch_id);
         EXPECT(watcher->asked.create.progress_notify, "progress nobody asked for");
         check_progress(w, watcher, message->revision);
+        EXPECT(message->revision >= watcher->seen, "progress to %lld after an event at %lld",
+               (long long)message->revision, (long long)watcher->seen);
         return;
     }
     client->progress_asked--;
