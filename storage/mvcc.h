@@ -70,6 +70,7 @@ struct mvcc_query {
     int64_t revision; /* <= 0: current */
     int64_t limit;    /* <= 0: none; counts records given to fn, never the count */
     bool count_only;  /* fn is not called */
+    bool in_memory;   /* rather than look for a record in the backend the read ends: ST_BUSY */
 };
 
 struct mvcc_result {
@@ -82,8 +83,8 @@ struct mvcc_result {
  * than ST_OK. */
 typedef enum status (*mvcc_record_fn)(void *context, struct slice record);
 
-/* Errors: ST_COMPACTED, ST_FUTURE (result holds the two revisions then), fn's status, ST_IO,
- * ST_CORRUPT. */
+/* Errors: ST_COMPACTED, ST_FUTURE (result holds the two revisions then), fn's status, ST_BUSY (of
+ * query->in_memory), ST_IO, ST_CORRUPT. */
 CHECKED enum status mvcc_read(struct mvcc *mvcc, uint32_t reader, const struct mvcc_query *query,
                               mvcc_record_fn fn, void *context, struct mvcc_result *result);
 /* Current and compact revision, consistent with each other. Any thread, no lock. */

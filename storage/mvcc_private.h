@@ -93,6 +93,7 @@ struct mvcc_scan {
     uint64_t adoptions_count; /* when the read began */
     int64_t wanted;           /* revisions still to be collected; INT64_MAX: all */
     bool keys_wanted;         /* keys are collected too */
+    bool in_memory;           /* ST_BUSY rather than a look in the backend */
     bool count_known;         /* no need to walk on for the count alone */
     int64_t count;            /* live keys met, unless count_known */
     size_t bytes_since_yield; /* see step_aside() */

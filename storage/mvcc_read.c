@@ -129,7 +129,11 @@ static enum status deliver(struct mvcc_scan *scan, struct store_view *view, mvcc
     const struct mvcc_reader *reader = scan->reader;
     for (uint32_t i = 0; i < reader->found_count; i++) {
         struct slice record;
-        enum status st = mvcc_fetch(view, reader->found[i], &record);
+        enum status st = ST_BUSY;
+        if (!scan->in_memory)
+            st = mvcc_fetch(view, reader->found[i], &record);
+        else if (store_view_get_in_memory(view, reader->found[i], &record))
+            st = ST_OK;
         if (st == ST_OK)
             st = fn(context, record);
         if (st != ST_OK)
@@ -143,6 +147,7 @@ enum status mvcc_scan_read(struct mvcc_scan *scan, uint32_t view_slot,
                            const struct mvcc_query *query, mvcc_record_fn fn, void *context)
 {
     struct mvcc *mvcc = scan->mvcc;
+    scan->in_memory = query->in_memory;
     if (query->count_only)
         scan->wanted = 0;
     else if (query->limit > 0)

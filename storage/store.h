@@ -126,8 +126,10 @@ void store_view_release(struct store_view *view); /* without the lock */
  * ST_NOT_FOUND: compacted away. */
 CHECKED enum status store_view_get(struct store_view *view, struct revision revision,
                                    struct slice *record_out, bool *stable_out);
-/* True when store_view_get() of this revision needs no backend page (it is in a generation). */
-bool store_view_is_in_memory(const struct store_view *view, struct revision revision);
+/* The same where that needs no backend page (it is in a generation), for as long as the view is
+ * held; false: it may be in the backend. */
+bool store_view_get_in_memory(const struct store_view *view, struct revision revision,
+                              struct slice *record_out);
 
 /* Walks BUCKET_KEY in revision order from `from`, generations included. Used by start-up, watch
  * history, hashes, exports. Stops at the first status other than ST_OK. */

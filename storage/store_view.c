@@ -120,26 +120,21 @@ void store_view_release(struct store_view *view)
         store_wake_writer(store);
 }
 
-static const struct generation_record *find_in_memory(const struct store_view *view,
-                                                      struct revision revision)
+bool store_view_get_in_memory(const struct store_view *view, struct revision revision,
+                              struct slice *record_out)
 {
     const struct generation_record *record = generation_find(view->active, revision);
     if (record == NULL && view->sealed != NULL)
         record = generation_find(view->sealed, revision);
-    return record;
-}
-
-bool store_view_is_in_memory(const struct store_view *view, struct revision revision)
-{
-    return find_in_memory(view, revision) != NULL;
+    if (record != NULL)
+        *record_out = slice_make(record->data, record->len);
+    return record != NULL;
 }
 
 enum status store_view_get(struct store_view *view, struct revision revision,
                            struct slice *record_out, bool *stable_out)
 {
-    const struct generation_record *record = find_in_memory(view, revision);
-    if (record != NULL) {
-        *record_out = slice_make(record->data, record->len);
+    if (store_view_get_in_memory(view, revision, record_out)) {
         *stable_out = true;
         return ST_OK;
     }
