@@ -33,10 +33,8 @@ struct slice watch_record_key(struct slice record)
 /* ---- encoding ---- */
 
 struct encoding {
-    struct mvcc *mvcc;
-    uint32_t reader_slot;
-    bool previous;
-    struct buf before; /* the record before a change */
+    const struct watch_values *values; /* NULL: none are wanted */
+    struct buf before;                 /* the record before a change */
     struct watch_block *block;
 };
 
@@ -50,14 +48,16 @@ static enum status keep_record(void *context, struct slice record)
 static enum status read_before(struct encoding *e, struct slice record, int64_t revision)
 {
     buf_reset(&e->before);
-    if (!e->previous)
+    if (e->values == NULL)
         return ST_OK;
     const struct mvcc_query query = {.range = {.key = watch_record_key(record)},
-                                     .revision = revision - 1};
+                                     .revision = revision - 1,
+                                     .in_memory = e->values->in_memory};
     struct mvcc_result result;
     if (query.revision < 1)
         return ST_OK;
-    enum status st = mvcc_read(e->mvcc, e->reader_slot, &query, keep_record, &e->before, &result);
+    enum status st = mvcc_read(e->values->mvcc, e->values->reader_slot, &query, keep_record,
+                               &e->before, &result);
     return st == ST_COMPACTED ? ST_OK : st;
 }
 
@@ -135,33 +135,40 @@ static struct watch_block *block_alloc(uint32_t count)
     return block;
 }
 
+static bool is_wanted(const struct encoding *e, const struct watch_change *change)
+{
+    enum watch_form form = e->values == NULL ? WATCH_PLAIN : WATCH_WITH_VALUES;
+    return (change->wanted >> form & 1) != 0;
+}
+
 /* All at once, where nothing unknown comes on top. */
 static enum status reserve(struct encoding *e, const struct watch_changes *changes)
 {
     size_t size = 0;
-    for (uint32_t i = 0; i < changes->count; i++)
-        size += changes->list[i].len + HEAD_BYTES_MAX + VARINT_BYTES_MAX;
+    for (uint32_t i = 0; i < changes->count; i++) {
+        if (is_wanted(e, &changes->list[i]))
+            size += changes->list[i].len + HEAD_BYTES_MAX + VARINT_BYTES_MAX;
+    }
     uint8_t *room;
     enum status st = buf_extend(&e->block->bytes, size, &room);
     e->block->bytes.len = 0;
     return st;
 }
 
-enum status watch_block_new(const struct watch_changes *changes, bool previous, struct mvcc *mvcc,
-                            uint32_t reader_slot, struct watch_block **out)
+enum status watch_block_new(const struct watch_changes *changes, const struct watch_values *values,
+                            struct watch_block **out)
 {
     *out = NULL;
-    struct encoding e = {.mvcc = mvcc,
-                         .reader_slot = reader_slot,
-                         .previous = previous,
-                         .block = block_alloc(changes->count)};
+    struct encoding e = {.values = values, .block = block_alloc(changes->count)};
     if (e.block == NULL)
         return ST_NO_MEMORY;
     buf_init(&e.before, SIZE_MAX);
     enum status st = reserve(&e, changes);
     for (uint32_t i = 0; i < changes->count && st == ST_OK; i++) {
-        st = encode(&e, &changes->list[i], watch_change_record(changes, i));
-        e.block->marks[i] = (struct watch_mark){e.block->bytes.len, changes->list[i].revision};
+        const struct watch_change *change = &changes->list[i];
+        if (is_wanted(&e, change))
+            st = encode(&e, change, watch_change_record(changes, i));
+        e.block->marks[i] = (struct watch_mark){e.block->bytes.len, change->revision};
     }
     buf_deinit(&e.before);
     if (st == ST_OK)

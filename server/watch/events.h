@@ -12,6 +12,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* Without and with the value before the change. */
+enum watch_form { WATCH_PLAIN, WATCH_WITH_VALUES, WATCH_FORMS };
+
 /* ---- changes ---- */
 
 struct watch_change {
@@ -19,12 +22,13 @@ struct watch_change {
     size_t offset; /* of the record among the bytes */
     uint32_t len;
     bool tombstone; /* the record is the key alone */
+    uint8_t wanted; /* bits of enum watch_form */
 };
 
 /* In order of their revisions. */
 struct watch_changes {
     const uint8_t *bytes;
-    const struct watch_change *list;
+    struct watch_change *list;
     uint32_t count;
 };
 
@@ -39,7 +43,8 @@ struct watch_mark {
     int64_t revision;
 };
 
-/* An event for each change, encoded as field 11 of a WatchResponse. Counted; any thread. */
+/* An event for each change that is wanted, encoded as field 11 of a WatchResponse; the others are
+ * of no bytes. Counted; any thread. */
 struct watch_block {
     struct rpc_shared shared; /* must be first */
     uint32_t count;
@@ -47,12 +52,18 @@ struct watch_block {
     struct buf bytes;
 };
 
-/* Encodes what changes hold. previous: with the value before, read by this reader slot of mvcc, or
- * without where compaction took it. Errors: ST_NO_MEMORY, ST_TOO_BIG; ST_IO, ST_CORRUPT of the
- * read. */
-CHECKED enum status watch_block_new(const struct watch_changes *changes, bool previous,
-                                    struct mvcc *mvcc, uint32_t reader_slot,
-                                    struct watch_block **out);
+/* Where the values before changes are read. */
+struct watch_values {
+    struct mvcc *mvcc;
+    uint32_t reader_slot;
+    bool in_memory; /* and nowhere else */
+};
+
+/* Encodes what changes hold and is wanted with the value before, or without where compaction took
+ * it; values NULL: what is wanted plain. Errors: ST_NO_MEMORY, ST_TOO_BIG; ST_BUSY (of
+ * values->in_memory), ST_IO, ST_CORRUPT of the read. */
+CHECKED enum status watch_block_new(const struct watch_changes *changes,
+                                    const struct watch_values *values, struct watch_block **out);
 void watch_block_unref(struct watch_block *block); /* NULL is fine */
 /* The encoded events [first, end). */
 struct slice watch_block_events(const struct watch_block *block, uint32_t first, uint32_t end);

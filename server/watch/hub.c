@@ -22,12 +22,14 @@ enum status watch_hub_new(const struct watch_hub_options *options, struct watch_
     list_init(&hub->streams);
     list_init(&hub->ready);
     list_init(&hub->asking);
-    list_init(&hub->touched);
+    for (uint32_t i = 0; i < WATCH_FORMS; i++)
+        list_init(&hub->touched[i]);
     heap_init(&hub->ticks);
     rng_seed(&hub->rng, options->seed);
     rng_seed(&hub->groups.rng, rng_next(&hub->rng));
     hub->groups.seed = rng_next(&hub->rng);
     watch_reads_init(hub);
+    watch_values_init(hub);
     watch_publish_init(hub);
     *out = hub;
     return ST_OK;
@@ -40,6 +42,7 @@ void watch_hub_free(struct watch_hub *hub)
     watch_publish_deinit(hub);
     watch_step(hub, hub->now_ns); /* what was said last, and what was being read */
     watch_reads_deinit(hub);
+    watch_values_deinit(hub);
     ASSERT(list_is_empty(&hub->streams) && hub->watchers_count == 0);
     table_deinit(&hub->groups.keys);
     table_deinit(&hub->watchers);
@@ -122,6 +125,7 @@ uint64_t watch_step(struct watch_hub *hub, uint64_t now_ns)
     uint64_t due_ns = progress_tick(hub);
     progress_answer(hub);
     streams_flush(hub);
+    watch_values_start(hub);
     watch_reads_start(hub);
     return due_ns;
 }

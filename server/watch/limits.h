@@ -16,8 +16,15 @@
 #define WATCH_READ_WATCHERS 64U
 /* Watchers looked at for those whose history lies together. */
 #define WATCH_READ_LOOK 1024U
-/* Changes that apply has handed over and the hub has not taken; above it they are left in history.
- */
+/* Changes of a revision whose values before the hub itself looks for, in memory: about 1 ms. */
+#define WATCH_HUB_CHANGES 1000U
+/* Revisions whose values before are read at a time; their events end at WATCH_BATCH_BYTES. */
+#define WATCH_READ_BATCHES 64U
+/* Changes that wait for values before them, if there is more than one revision of them; above it
+ * they are left in history. Half of what follows, so that a slow disk leaves the hub the rest. */
+#define WATCH_WAITING_BYTES (16U << 20)
+/* Changes that apply has handed over and the hub is not done with; above it they are left in
+ * history. */
 #define WATCH_BACKLOG_BYTES (32U << 20)
 /* Messages that are made before the first of them leaves. */
 #define WATCH_BURST_MESSAGES 1024U

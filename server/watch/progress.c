@@ -15,9 +15,15 @@ void progress_ask(struct watch_hub *hub, struct watch_stream *stream)
         list_push_back(&hub->asking, &stream->asking);
 }
 
+/* Everything up to it was given to those watchers of the stream that are synced. */
+static int64_t given_to(const struct watch_hub *hub, const struct watch_stream *stream)
+{
+    return watch_given(hub, stream->values_count > 0 ? WATCH_WITH_VALUES : WATCH_PLAIN);
+}
+
 static void answer_asked(struct watch_hub *hub, struct watch_stream *stream)
 {
-    const struct watch_message answer = {.watch_id = -1, .revision = hub->position};
+    const struct watch_message answer = {.watch_id = -1, .revision = given_to(hub, stream)};
     bool synced = stream->watchers_count > 0 && stream->unsynced_count == 0;
     uint32_t asked = stream->progress_asked;
     stream->progress_asked = 0;
@@ -31,7 +37,7 @@ void progress_answer(struct watch_hub *hub)
     for (struct list_node *node = hub->asking.next, *next; node != &hub->asking; node = next) {
         next = node->next;
         struct watch_stream *stream = CONTAINER_OF(node, struct watch_stream, asking);
-        if (stream->watchers_count > 0 && hub->position < stream->progress_revision)
+        if (stream->watchers_count > 0 && given_to(hub, stream) < stream->progress_revision)
             continue;
         list_remove(&stream->asking);
         answer_asked(hub, stream);
@@ -51,15 +57,22 @@ void progress_note(struct watch_hub *hub, struct watch_stream *stream)
     }
 }
 
+/* A synced watcher may have more from history than was given to others of its form. */
+static int64_t given_to_watcher(const struct watch_hub *hub, const struct watcher *watcher)
+{
+    int64_t given = watch_given(hub, watch_group_form(watcher->group));
+    return max_i64(given, min_i64(watcher->next - 1, hub->position));
+}
+
 static void tell_idle(struct watch_hub *hub, struct watch_stream *stream)
 {
-    struct watch_message answer = {.revision = hub->position};
     LIST_FOREACH(node, &stream->watchers)
     {
         struct watcher *watcher = CONTAINER_OF(node, struct watcher, in_stream);
         if (!watcher->progress)
             continue;
-        answer.watch_id = watcher->id;
+        const struct watch_message answer = {.watch_id = watcher->id,
+                                             .revision = given_to_watcher(hub, watcher)};
         bool was_idle = watcher->idle;
         watcher->idle = true;
         if (was_idle && watcher->state == WATCHER_SYNCED &&

@@ -6,8 +6,7 @@
  * hands the revision over, or the hub sees that it was there before. */
 #include "server/watch/watch_private.h"
 
-#include "base/minmax.h"
-#include "server/metrics/metrics.h"
+#include "base/assert.h"
 
 #include <stdlib.h>
 
@@ -67,7 +66,7 @@ static void wake_hub(void *context)
         hub->options.wake(hub->options.context);
 }
 
-static void batch_free(struct watch_hub *hub, struct watch_batch *batch)
+void watch_batch_free(struct watch_hub *hub, struct watch_batch *batch)
 {
     atomic_fetch_sub_explicit(&hub->backlog_bytes, batch->size, memory_order_relaxed);
     free(batch);
@@ -84,7 +83,7 @@ void watch_publish_deinit(struct watch_hub *hub)
     mvcc_set_changes_sink(hub->options.mvcc, NULL, NULL);
     for (struct inbox_node *node = inbox_take(&hub->batches), *next; node != NULL; node = next) {
         next = node->next;
-        batch_free(hub, CONTAINER_OF(node, struct watch_batch, node));
+        watch_batch_free(hub, CONTAINER_OF(node, struct watch_batch, node));
     }
 }
 
@@ -102,7 +101,7 @@ static void skip_to(struct watch_hub *hub, int64_t to)
         {
             struct watcher *watcher = CONTAINER_OF(w, struct watcher, in_stream);
             if (watcher->state == WATCHER_SYNCED && watcher->next <= to)
-                watcher_fall_behind(hub, watcher, max_i64(watcher->next, hub->position + 1));
+                watcher_fall_behind(hub, watcher);
         }
     }
     hub->position = to;
@@ -111,18 +110,27 @@ static void skip_to(struct watch_hub *hub, int64_t to)
 static void touch(void *context, struct watch_group *group)
 {
     struct watch_hub *hub = context;
-    if (group->kinds & (hub->change_is_delete ? WATCH_NO_DELETE : WATCH_NO_PUT))
+    struct watch_change *change = hub->change;
+    enum watch_form form = watch_group_form(group);
+    if ((group->kinds & (change->tombstone ? WATCH_NO_DELETE : WATCH_NO_PUT)) != 0 ||
+        (hub->forms >> form & 1) == 0)
         return;
     if (list_is_empty(&group->touched))
-        list_push_back(&hub->touched, &group->touched);
+        list_push_back(&hub->touched[form], &group->touched);
     watch_runs_add(&group->runs, hub->change_index);
+    change->wanted |= (uint8_t)(1U << form);
 }
 
-static void find_groups(struct watch_hub *hub, const struct watch_changes *changes)
+/* For the changes that are wanted so at least (bits of enum watch_form, as forms; 0: all). */
+static void find_groups(struct watch_hub *hub, const struct watch_changes *changes, unsigned forms,
+                        unsigned wanted)
 {
+    hub->forms = forms;
     for (uint32_t i = 0; i < changes->count; i++) {
+        if ((changes->list[i].wanted & wanted) != wanted)
+            continue;
+        hub->change = &changes->list[i];
         hub->change_index = i;
-        hub->change_is_delete = changes->list[i].tombstone;
         watch_groups_find(&hub->groups, watch_record_key(watch_change_record(changes, i)), touch,
                           hub);
     }
@@ -142,7 +150,7 @@ static void deliver(struct watch_hub *hub, struct watch_group *group, struct wat
             continue;
         if (delivery == NULL || watcher->pending >= WATCH_PENDING_MAX ||
             !stream_add(hub, watcher, delivery, delivery->runs[0].first))
-            watcher_fall_behind(hub, watcher, revision);
+            watcher_fall_behind(hub, watcher);
     }
     watch_delivery_unref(delivery);
 }
@@ -154,28 +162,80 @@ static void forget_runs(struct watch_group *group)
         watch_runs_deinit(&group->runs);
 }
 
-static void dispatch(struct watch_hub *hub, const struct watch_batch *batch)
+/* Takes the next group off the list of those touched. */
+static struct watch_group *next_touched(struct watch_hub *hub, enum watch_form form)
 {
-    /* By whether the value before is wanted; made when the first one wants it. */
-    struct watch_block *blocks[2] = {NULL, NULL};
-    bool tried[2] = {false, false};
-    find_groups(hub, &batch->changes);
-    while (!list_is_empty(&hub->touched)) {
-        struct watch_group *group =
-            CONTAINER_OF(list_pop_front(&hub->touched), struct watch_group, touched);
-        bool previous = (group->kinds & WATCH_PREVIOUS) != 0;
-        if (!tried[previous]) {
-            tried[previous] = true;
-            enum status st = watch_block_new(&batch->changes, previous, hub->options.mvcc,
-                                             hub->options.reader_slot, &blocks[previous]);
-            if (st != ST_OK)
-                blocks[previous] = NULL; /* the readers of history see what is the matter */
-        }
-        deliver(hub, group, blocks[previous], batch->revision);
+    struct list_node *node = list_pop_front(&hub->touched[form]);
+    return node == NULL ? NULL : CONTAINER_OF(node, struct watch_group, touched);
+}
+
+static void deliver_to_touched(struct watch_hub *hub, enum watch_form form,
+                               struct watch_block *block, int64_t revision)
+{
+    struct watch_group *group;
+    while ((group = next_touched(hub, form)) != NULL) {
+        deliver(hub, group, block, revision);
         forget_runs(group);
     }
-    watch_block_unref(blocks[0]);
-    watch_block_unref(blocks[1]);
+}
+
+static void forget_touched(struct watch_hub *hub, enum watch_form form)
+{
+    struct watch_group *group;
+    while ((group = next_touched(hub, form)) != NULL)
+        forget_runs(group);
+}
+
+/* Of one form, to those touched; without memory for the block, or when the store cannot be read,
+ * the readers of history see what is the matter. False: a value before is not in memory, and
+ * nothing is given. */
+static bool give(struct watch_hub *hub, struct watch_batch *batch, enum watch_form form)
+{
+    const struct watch_values values = {hub->options.mvcc, hub->options.reader_slot,
+                                        /* in_memory= */ true};
+    if (list_is_empty(&hub->touched[form]))
+        return true;
+    struct watch_block *block;
+    enum status st =
+        watch_block_new(&batch->changes, form == WATCH_WITH_VALUES ? &values : NULL, &block);
+    if (st == ST_BUSY)
+        return false;
+    deliver_to_touched(hub, form, block, batch->revision);
+    watch_block_unref(block);
+    return true;
+}
+
+/* True: the batch waits for values and is not the caller's any more. */
+static bool give_or_wait(struct watch_hub *hub, struct watch_batch *batch)
+{
+    bool is_due = list_is_empty(&hub->waiting);
+    if (list_is_empty(&hub->touched[WATCH_WITH_VALUES]))
+        return false;
+    if (is_due && batch->changes.count <= WATCH_HUB_CHANGES && give(hub, batch, WATCH_WITH_VALUES))
+        return false;
+    if (watch_values_wait(hub, batch)) {
+        forget_touched(hub, WATCH_WITH_VALUES);
+        return true;
+    }
+    deliver_to_touched(hub, WATCH_WITH_VALUES, /* block= */ NULL, batch->revision);
+    return false;
+}
+
+/* Likewise. */
+static bool dispatch(struct watch_hub *hub, struct watch_batch *batch)
+{
+    find_groups(hub, &batch->changes, 1U << WATCH_PLAIN | 1U << WATCH_WITH_VALUES,
+                /* wanted= */ 0);
+    bool is_given = give(hub, batch, WATCH_PLAIN);
+    ASSERT(is_given);
+    return give_or_wait(hub, batch);
+}
+
+void watch_publish_values(struct watch_hub *hub, struct watch_batch *batch,
+                          struct watch_block *block)
+{
+    find_groups(hub, &batch->changes, 1U << WATCH_WITH_VALUES, 1U << WATCH_WITH_VALUES);
+    deliver_to_touched(hub, WATCH_WITH_VALUES, block, batch->revision);
 }
 
 void watch_take_batches(struct watch_hub *hub)
@@ -185,12 +245,14 @@ void watch_take_batches(struct watch_hub *hub)
     for (struct inbox_node *node = inbox_take(&hub->batches), *next; node != NULL; node = next) {
         next = node->next;
         struct watch_batch *batch = CONTAINER_OF(node, struct watch_batch, node);
+        bool waits = false;
         if (batch->revision > hub->position) {
             skip_to(hub, batch->revision - 1);
-            dispatch(hub, batch);
+            waits = dispatch(hub, batch);
             hub->position = batch->revision;
         }
-        batch_free(hub, batch);
+        if (!waits)
+            watch_batch_free(hub, batch);
     }
     if (hub->watchers_count > 0)
         skip_to(hub, missed);

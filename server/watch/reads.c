@@ -44,7 +44,8 @@ static enum status keep(struct watch_read *read, struct revision revision, bool 
     read->list[read->list_count] = (struct watch_change){.revision = revision.main,
                                                          .offset = read->records.len,
                                                          .len = (uint32_t)record.len,
-                                                         .tombstone = tombstone};
+                                                         .tombstone = tombstone,
+                                                         .wanted = (uint8_t)(1U << read->form)};
     enum status st = buf_append(&read->records, record);
     read->list_count += st == ST_OK;
     read->revisions += read->last_kept != revision.main;
@@ -88,8 +89,10 @@ static enum status make_deliveries(struct watch_read *read, uint32_t reader_slot
         .bytes = read->records.data, .list = read->list, .count = (uint32_t)read->list_count};
     if (changes.count == 0)
         return ST_OK;
-    enum status st = watch_block_new(&changes, read->previous, read->hub->options.mvcc, reader_slot,
-                                     &read->block);
+    const struct watch_values values = {read->hub->options.mvcc, reader_slot,
+                                        /* in_memory= */ false};
+    enum status st =
+        watch_block_new(&changes, read->form == WATCH_WITH_VALUES ? &values : NULL, &read->block);
     for (uint32_t i = 0; i < read->groups_count && st == ST_OK; i++) {
         struct watch_read_group *group = &read->groups[i];
         if (group->runs.count == 0)
@@ -101,7 +104,7 @@ static enum status make_deliveries(struct watch_read *read, uint32_t reader_slot
     return st;
 }
 
-void watch_read_run(struct watch_read *read, uint32_t reader_slot)
+static void run_history(struct watch_read *read, uint32_t reader_slot)
 {
     struct watch_hub *hub = read->hub;
     read->last_seen = read->last_kept = INT64_MIN;
@@ -113,12 +116,20 @@ void watch_read_run(struct watch_read *read, uint32_t reader_slot)
     if (st == ST_OK || st == ST_EXISTS)
         st = make_deliveries(read, reader_slot);
     read->status = st;
-    inbox_push(&hub->reads, &read->node);
+}
+
+void watch_read_run(struct watch_read *read, uint32_t reader_slot)
+{
+    if (read->number == WATCH_VALUES_READ)
+        watch_values_run(read, reader_slot);
+    else
+        run_history(read, reader_slot);
+    inbox_push(&read->hub->reads, &read->node);
 }
 
 /* ---- what was found ---- */
 
-static void read_reset(struct watch_read *read)
+void watch_read_reset(struct watch_read *read)
 {
     for (uint32_t i = 0; i < read->watchers_count; i++)
         watcher_unref(read->watchers[i].watcher);
@@ -126,6 +137,8 @@ static void read_reset(struct watch_read *read)
         watch_runs_deinit(&read->groups[i].runs);
         watch_delivery_unref(read->groups[i].delivery);
     }
+    for (uint32_t i = 0; i < read->made_count; i++)
+        watch_block_unref(read->batches[i].block);
     watch_block_unref(read->block);
     buf_deinit(&read->records);
     free(read->list);
@@ -177,7 +190,7 @@ static void begin_again(struct watch_hub *hub, struct watcher *watcher, int64_t 
         watcher_go_on(hub, watcher, next);
 }
 
-static void take(struct watch_hub *hub, struct watch_read *read)
+static void take_history(struct watch_hub *hub, struct watch_read *read)
 {
     bool found = read->status == ST_OK || read->status == ST_EXISTS;
     for (uint32_t i = 0; i < read->watchers_count; i++) {
@@ -192,14 +205,18 @@ static void take(struct watch_hub *hub, struct watch_read *read)
             stream_end(hub, watcher->stream,
                        read->status == ST_NO_MEMORY ? WATCH_END_NO_MEMORY : WATCH_END_BROKEN);
     }
-    read_reset(read);
+    watch_read_reset(read);
 }
 
 void watch_reads_take(struct watch_hub *hub)
 {
     for (struct inbox_node *node = inbox_take(&hub->reads), *next; node != NULL; node = next) {
         next = node->next;
-        take(hub, CONTAINER_OF(node, struct watch_read, node));
+        struct watch_read *read = CONTAINER_OF(node, struct watch_read, node);
+        if (read->number == WATCH_VALUES_READ)
+            watch_values_take(hub, read);
+        else
+            take_history(hub, read);
     }
 }
 
@@ -233,7 +250,7 @@ static void fill(struct watch_hub *hub, struct watch_read *read)
     struct watcher *first = CONTAINER_OF(hub->behind.next, struct watcher, behind);
     read->busy = true;
     read->from = first->next;
-    read->previous = (first->group->kinds & WATCH_PREVIOUS) != 0;
+    read->form = watch_group_form(first->group);
     add(read, first);
     struct list_node *node = hub->behind.next;
     for (uint32_t i = 0;
@@ -242,15 +259,15 @@ static void fill(struct watch_hub *hub, struct watch_read *read)
         struct watcher *watcher = CONTAINER_OF(node, struct watcher, behind);
         node = node->next;
         int64_t away = watcher->next - first->next;
-        bool previous = (watcher->group->kinds & WATCH_PREVIOUS) != 0;
-        if (previous == read->previous && away >= 0 && away < (int64_t)WATCH_BATCH_REVISIONS)
+        if (watch_group_form(watcher->group) == read->form && away >= 0 &&
+            away < (int64_t)WATCH_BATCH_REVISIONS)
             add(read, watcher);
     }
 }
 
 void watch_reads_start(struct watch_hub *hub)
 {
-    for (uint32_t i = 0; i < WATCH_READS_MAX && !list_is_empty(&hub->behind); i++) {
+    for (uint32_t i = 0; i < WATCH_VALUES_READ && !list_is_empty(&hub->behind); i++) {
         struct watch_read *read = &hub->read_slots[i];
         if (read->busy)
             continue;

@@ -24,11 +24,11 @@ struct watch_hub;
 struct watch_read;
 struct watch_stream;
 
-#define WATCH_READS_MAX 2U /* of history, at a time */
+#define WATCH_READS_MAX 3U /* at a time: two of history, one of values before changes */
 
 struct watch_hub_options {
     struct mvcc *mvcc;    /* borrowed; outlives the hub. The hub becomes one of its sinks */
-    uint32_t reader_slot; /* of the store, for whoever steps the hub: the values before a change */
+    uint32_t reader_slot; /* of the store, for whoever steps the hub; reads what is in memory */
     uint64_t seed;
     uint64_t progress_interval_ns; /* --experimental-watch-progress-notify-interval */
     uint64_t election_ns;          /* how often a stream that wants a leader looks for one */
@@ -49,7 +49,7 @@ void watch_hub_free(struct watch_hub *hub);
 uint64_t watch_step(struct watch_hub *hub, uint64_t now_ns);
 /* Ends every stream, those that are opened later too; any thread. It is done by the next step. */
 void watch_hub_stop(struct watch_hub *hub);
-/* A piece of history is read, for watch_hub_options.read. */
+/* Reads what the hub wants, for watch_hub_options.read. */
 void watch_read_run(struct watch_read *read, uint32_t reader_slot);
 
 /* ---- streams ---- */
@@ -116,6 +116,7 @@ struct watch_stream {
     struct list_node watchers;
     struct list_node entries; /* to be sent, in order */
     uint32_t watchers_count, unsynced_count, progress_count, controls_count;
+    uint32_t values_count; /* watchers that want the values before changes */
     uint32_t looks_without_leader;
     int64_t next_id;
     uint32_t progress_asked;   /* manual requests that wait */

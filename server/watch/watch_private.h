@@ -5,7 +5,11 @@
  * over all it still wants. Else it is behind, and a piece of history brings it from next to where
  * that piece ends. So one rule serves watchers that start in the past, now and in the future, those
  * whose stream is slow, and those who were left behind by a snapshot or by a hub short of memory:
- * the hub may at any time declare a watcher behind, and nothing is lost. */
+ * the hub may at any time declare a watcher behind, and nothing is lost.
+ *
+ * Those who want the values before changes may be given less than P: the hub waits for no disk, so
+ * revisions whose values are not in memory wait in order until a reader has them (values.c), and
+ * with them what follows for those watchers. They stay synced; others are not held up. */
 #ifndef SERVER_WATCH_WATCH_PRIVATE_H
 #define SERVER_WATCH_WATCH_PRIVATE_H
 #include "server/watch/events.h"
@@ -27,6 +31,7 @@ struct watch_request {
 /* The changes of one revision, from apply. */
 struct watch_batch {
     struct inbox_node node;
+    struct list_node waiting; /* for values before its changes */
     int64_t revision;
     size_t size; /* of the whole, in memory */
     struct watch_changes changes;
@@ -64,7 +69,7 @@ struct watch_entry {
     struct watch_message answer;
 };
 
-/* ---- reads of history ---- */
+/* ---- reads: of history, or of values before changes ---- */
 
 struct watch_read_group {
     struct watch_group *group;
@@ -77,9 +82,16 @@ struct watch_read {
     struct watch_hub *hub;
     uint32_t number;
     bool busy;
-    /* What is wanted. */
+    /* Values: the batches whose changes they are before, and what was made of the first of them;
+     * NULL: it failed. */
+    struct {
+        struct watch_batch *batch;
+        struct watch_block *block;
+    } batches[WATCH_READ_BATCHES];
+    uint32_t batches_count, made_count;
+    /* History: what is wanted. */
     int64_t from;
-    bool previous;
+    enum watch_form form;
     struct {
         struct watcher *watcher; /* counted */
         int64_t next;
@@ -99,6 +111,9 @@ struct watch_read {
     uint32_t looked, revisions;
     int64_t last_seen, last_kept; /* revisions */
 };
+
+#define WATCH_VALUES_READ \
+    (WATCH_READS_MAX - 1) /* this one is of values; the others are of history */
 
 /* ---- the hub ---- */
 
@@ -121,14 +136,18 @@ struct watch_hub {
     struct list_node asking; /* streams that asked for progress */
     struct list_node behind; /* struct watcher */
     struct heap ticks;       /* struct watch_stream */
+    /* Batches whose events with values before are not made yet, in order; owned. */
+    struct list_node waiting;
+    size_t waiting_bytes;
     struct watch_read read_slots[WATCH_READS_MAX];
     uint64_t next_look_ns; /* for a leader */
     uint64_t now_ns;
     struct rng rng;
     /* Of the revision at hand. */
-    struct list_node touched; /* struct watch_group */
+    struct list_node touched[WATCH_FORMS]; /* struct watch_group */
+    struct watch_change *change;
     uint32_t change_index;
-    bool change_is_delete;
+    unsigned forms; /* bits: which groups are looked for */
     /* Of the message at hand. */
     struct rpc_piece *pieces; /* the first is the sender's */
     size_t pieces_capacity;
@@ -140,6 +159,19 @@ void watch_publish_init(struct watch_hub *hub);
 void watch_publish_deinit(struct watch_hub *hub);
 /* Gives what apply has handed over to all who are synced. */
 void watch_take_batches(struct watch_hub *hub);
+/* Gives a batch that has waited to those who want values. block NULL: they read it from history. */
+void watch_publish_values(struct watch_hub *hub, struct watch_batch *batch,
+                          struct watch_block *block);
+void watch_batch_free(struct watch_hub *hub, struct watch_batch *batch);
+
+/* ---- values.c ---- */
+void watch_values_init(struct watch_hub *hub);
+void watch_values_deinit(struct watch_hub *hub);
+/* Takes the batch. False: too much waits, and it is not taken. */
+CHECKED bool watch_values_wait(struct watch_hub *hub, struct watch_batch *batch);
+void watch_values_start(struct watch_hub *hub);
+void watch_values_run(struct watch_read *read, uint32_t reader_slot); /* on the reader */
+void watch_values_take(struct watch_hub *hub, struct watch_read *read);
 
 /* ---- watchers.c ---- */
 void watcher_create(struct watch_hub *hub, struct watch_stream *stream,
@@ -150,8 +182,8 @@ void watcher_remove(struct watch_hub *hub, struct watcher *watcher);
 void watcher_unref(struct watcher *watcher);
 /* It wants everything from next on, and is synced or not by that. */
 void watcher_go_on(struct watch_hub *hub, struct watcher *watcher, int64_t next);
-/* A synced watcher that wants next is too slow for it. */
-void watcher_fall_behind(struct watch_hub *hub, struct watcher *watcher, int64_t next);
+/* A synced watcher gets no more than it was given. */
+void watcher_fall_behind(struct watch_hub *hub, struct watcher *watcher);
 void watcher_end_compacted(struct watch_hub *hub, struct watcher *watcher, int64_t compact);
 /* Its pending entries became fewer. */
 void watcher_sent(struct watch_hub *hub, struct watcher *watcher);
@@ -185,8 +217,22 @@ void progress_note(struct watch_hub *hub, struct watch_stream *stream);
 /* ---- reads.c ---- */
 void watch_reads_init(struct watch_hub *hub);
 void watch_reads_deinit(struct watch_hub *hub);
-void watch_reads_take(struct watch_hub *hub);  /* what was read */
-void watch_reads_start(struct watch_hub *hub); /* reads for those who are behind */
+void watch_reads_take(struct watch_hub *hub);   /* what was read */
+void watch_reads_start(struct watch_hub *hub);  /* reads for those who are behind */
+void watch_read_reset(struct watch_read *read); /* what it holds; it can be used again */
+
+static inline enum watch_form watch_group_form(const struct watch_group *group)
+{
+    return group->kinds & WATCH_PREVIOUS ? WATCH_WITH_VALUES : WATCH_PLAIN;
+}
+
+/* Everything up to it was given to those who are synced and get events of this form. */
+static inline int64_t watch_given(const struct watch_hub *hub, enum watch_form form)
+{
+    if (form == WATCH_PLAIN || list_is_empty(&hub->waiting))
+        return hub->position;
+    return CONTAINER_OF(hub->waiting.next, struct watch_batch, waiting)->revision - 1;
+}
 
 static inline int64_t watch_current_revision(const struct watch_hub *hub)
 {

@@ -55,10 +55,11 @@ void watcher_go_on(struct watch_hub *hub, struct watcher *watcher, int64_t next)
     note_behind(hub, watcher);
 }
 
-void watcher_fall_behind(struct watch_hub *hub, struct watcher *watcher, int64_t next)
+void watcher_fall_behind(struct watch_hub *hub, struct watcher *watcher)
 {
     ASSERT(watcher->state == WATCHER_SYNCED);
-    watcher->next = next;
+    int64_t given = watch_given(hub, watch_group_form(watcher->group));
+    watcher->next = max_i64(watcher->next, given + 1);
     set_state(watcher, WATCHER_BEHIND);
     note_behind(hub, watcher);
 }
@@ -129,6 +130,7 @@ void watcher_remove(struct watch_hub *hub, struct watcher *watcher)
     watcher->stream = NULL;
     stream->watchers_count--;
     stream->progress_count -= watcher->progress;
+    stream->values_count -= watch_group_form(watcher->group) == WATCH_WITH_VALUES;
     progress_note(hub, stream);
     metrics_add(METRIC_WATCHERS, -1);
     if (--hub->watchers_count == 0)
@@ -181,6 +183,7 @@ static void start(struct watch_hub *hub, struct watcher *watcher, int64_t start_
     int64_t current = begin_listening(hub), current_too, compact;
     stream->watchers_count++;
     stream->progress_count += watcher->progress;
+    stream->values_count += watch_group_form(watcher->group) == WATCH_WITH_VALUES;
     progress_note(hub, stream);
     metrics_add(METRIC_WATCHERS, 1);
     const struct watch_message answer = {

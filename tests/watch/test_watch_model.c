@@ -36,15 +36,16 @@ static void test_everybody_sees_what_the_model_says(void **state)
             sum[i] += more[i];
     }
     print_message("changes %llu, creates %llu, events %llu, merged %llu, fragments %llu, compacted "
-                  "%llu, adopted %llu, progress %llu, reads %llu\n",
+                  "%llu, adopted %llu, progress %llu, reads %llu, values %llu\n",
                   (unsigned long long)figures.changes, (unsigned long long)figures.creates,
                   (unsigned long long)figures.events, (unsigned long long)figures.merged,
                   (unsigned long long)figures.fragments, (unsigned long long)figures.compacted,
                   (unsigned long long)figures.adopted, (unsigned long long)figures.progress,
-                  (unsigned long long)figures.reads);
+                  (unsigned long long)figures.reads, (unsigned long long)figures.values);
     /* All of it happened. */
     assert_true(figures.events > 0 && figures.merged > 0 && figures.fragments > 0);
     assert_true(figures.compacted > 0 && figures.adopted > 0 && figures.progress > 0);
+    assert_true(figures.values > 0);
 }
 
 int main(void)

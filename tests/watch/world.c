@@ -678,6 +678,7 @@ static bool run_read(struct world *w, uint32_t number)
         return false;
     w->reads[number] = NULL;
     w->figures.reads++;
+    w->figures.values += read->batches_count;
     watch_read_run(read, /* reader_slot= */ 1);
     return true;
 }
@@ -685,6 +686,7 @@ static bool run_read(struct world *w, uint32_t number)
 /* What waits for a watcher is bounded, however slow its client. */
 static void check_bounds(const struct world *w)
 {
+    EXPECT(w->hub->waiting_bytes <= WATCH_WAITING_BYTES, "%zu bytes wait", w->hub->waiting_bytes);
     LIST_FOREACH(s, &w->hub->streams)
     {
         const struct watch_stream *stream = CONTAINER_OF(s, struct watch_stream, node);

@@ -10,7 +10,8 @@
 #include <stdint.h>
 
 struct world_figures {
-    uint64_t changes, creates, events, merged, fragments, compacted, adopted, progress, reads;
+    uint64_t changes, creates, events, merged, fragments, compacted, adopted, progress, reads,
+        values;
 };
 
 /* Plays all of script, then lets everybody catch up. name is printed when something is wrong;
