@@ -47,6 +47,7 @@ static const char figures_text[] =
 struct watch_options {
     const char *endpoint, *op, *json;
     uint64_t streams, connections, events, rate, seconds, value_bytes, pid;
+    bool prev_kv;
 };
 
 struct watch_load {
@@ -120,6 +121,7 @@ static size_t pack_create(const struct watch_load *load, uint64_t number, uint8_
     create.key = (ProtobufCBinaryData){(size_t)len, (uint8_t *)key};
     if (prefix)
         create.range_end = (ProtobufCBinaryData){12, (uint8_t *)"/bench/watci"};
+    create.prev_kv = load->options->prev_kv;
     request.request_union_case = ETCDSERVERPB__WATCH_REQUEST__REQUEST_UNION_CREATE_REQUEST;
     request.create_request = &create;
     return etcdserverpb__watch_request__pack(&request, out);
@@ -294,9 +296,9 @@ static bool run_busy(struct watch_load *load, const struct meter_source *source,
         return false;
     struct meter spent = meter_since(&before, &after);
     char name[96];
-    snprintf(name, sizeof(name), "%s %llu streams %llu connections %llu B", options->op,
+    snprintf(name, sizeof(name), "%s %llu streams %llu connections %llu B%s", options->op,
              (unsigned long long)options->streams, (unsigned long long)options->connections,
-             (unsigned long long)options->value_bytes);
+             (unsigned long long)options->value_bytes, options->prev_kv ? " prev" : "");
     struct row *row = report_row(report, name);
     row->count = is_put(load) ? load->puts : load->events;
     row->failed = load->failed;
@@ -388,6 +390,7 @@ int command_watch(int argc, char **argv)
          "puts a second of put, at most so many of fanout"},
         {"seconds", FLAG_NUMBER, &options.seconds, "N", "of put"},
         {"value-bytes", FLAG_NUMBER, &options.value_bytes, "N", "size of a value"},
+        {"prev-kv", FLAG_SWITCH, &options.prev_kv, NULL, "events with the value before"},
         {"pid", FLAG_NUMBER, &options.pid, "PID", "the server, for CPU and memory"},
         {"json", FLAG_TEXT, &options.json, "FILE", "the figures, one JSON object a line"},
     };
