@@ -31,9 +31,7 @@
 #define PIN_BYTES_MAX (256ULL << 20) /* copies of the small buckets: a million leases fit */
 
 /* ---- key space ---- */
-#define MVCC_CHUNK_KEYS 128U /* keys a reader visits in one hold of the lock: about 25 us */
-#define MVCC_YIELD_BYTES \
-    (256U << 10) /* read before others may have the processor: under 0.2 ms of copying */
+#define MVCC_CHUNK_KEYS 128U    /* keys a reader visits in one hold of the lock: about 25 us */
 #define MVCC_WALK_RECORDS 4096U /* records read under one view: far below its 100 ms */
 #define MVCC_TRIM_ITEMS 1000U   /* superseded revisions in one compaction step; etcd's batch */
 #define MVCC_EVENT_SINKS_MAX 4U /* leases, watches, and those of a test */

@@ -96,7 +96,6 @@ struct mvcc_scan {
     bool in_memory;           /* ST_BUSY rather than a look in the backend */
     bool count_known;         /* no need to walk on for the count alone */
     int64_t count;            /* live keys met, unless count_known */
-    size_t bytes_since_yield; /* see step_aside() */
     bool done;
 };
 

@@ -2,8 +2,6 @@
 #include "base/minmax.h"
 #include "storage/mvcc_private.h"
 
-#include <sched.h>
-
 static bool is_single(const struct mvcc_range *range)
 {
     return range->end.len == 0;
@@ -112,18 +110,7 @@ enum status mvcc_fetch(struct store_view *view, struct revision revision, struct
     return st == ST_NOT_FOUND ? ST_CORRUPT : st;
 }
 
-/* A long read offers its processor to others now and then, or on a machine of few a put waits for
- * the end of its time slice at each thread on its way. */
-static void step_aside(struct mvcc_scan *scan, size_t bytes)
-{
-    scan->bytes_since_yield += bytes;
-    if (scan->bytes_since_yield < MVCC_YIELD_BYTES)
-        return;
-    scan->bytes_since_yield = 0;
-    sched_yield();
-}
-
-static enum status deliver(struct mvcc_scan *scan, struct store_view *view, mvcc_record_fn fn,
+static enum status deliver(const struct mvcc_scan *scan, struct store_view *view, mvcc_record_fn fn,
                            void *context)
 {
     const struct mvcc_reader *reader = scan->reader;
@@ -138,7 +125,6 @@ static enum status deliver(struct mvcc_scan *scan, struct store_view *view, mvcc
             st = fn(context, record);
         if (st != ST_OK)
             return st;
-        step_aside(scan, record.len);
     }
     return ST_OK;
 }
