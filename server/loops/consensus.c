@@ -14,7 +14,11 @@ static void wake_consensus(void *context)
 void consensus_init(struct consensus *c, struct loops *loops, uint64_t now_ns)
 {
     *c = (struct consensus){
-        .loops = loops, .raft = loops->options.raft, .wal = loops->options.wal, .round_next = 1};
+        .loops = loops,
+        .raft = loops->options.raft,
+        .wal = loops->options.wal,
+        .round_next = loops->options.id_start >> 1, /* half of them are left: it never wraps */
+    };
     inbox_init(&c->requests, wake_consensus, loops);
     inbox_init(&c->applied, wake_consensus, loops);
     inbox_init(&c->barriers, wake_consensus, loops);

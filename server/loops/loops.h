@@ -69,8 +69,9 @@ struct loops_options {
     struct transport *transport; /* NULL: a member alone, in production never */
     raft_index applied;          /* the store's mark */
     raft_id member_id;
-    uint64_t id_start;            /* random: request ids count up from here */
-    uint64_t tick_ns;             /* heartbeat interval */
+    uint64_t id_start; /* random in each life: request ids and reads' contexts count up from here,
+                          so that an answer to an earlier life fits no question of this */
+    uint64_t tick_ns;  /* heartbeat interval */
     uint32_t readers_count;       /* reader actors; the last of several has the long reads */
     uint32_t reader_slot_first;   /* store slot of reader actor 0; smaller ones are the pollers' */
     uint32_t snapshot_slot_first; /* LOOPS_SNAPSHOT_SLOTS store slots */

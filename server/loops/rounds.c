@@ -3,9 +3,10 @@
 #include "server/loops/consensus_private.h"
 #include "server/metrics/metrics.h"
 
-/* Reads that wait for one confirmation of leadership (raft.md section 14). A follower asks its
- * leader and may have to ask again; the answer to any question put after the reads came serves
- * them. */
+/* Reads that wait for one confirmation of leadership (ReadIndex: section 6.4 of Ongaro's
+ * dissertation). A follower asks its leader and may have to ask again; the answer to any question
+ * put after the reads came serves them. One to an earlier life of this member may still be on its
+ * way, and says less. */
 struct read_round {
     struct list_node node;
     uint64_t context_first, context_last; /* of its own questions; contexts count up */
@@ -190,6 +191,8 @@ struct inbox_node *rounds_take_confirmed(struct consensus *c, const struct raft_
     confirmed.later_tail = &confirmed.later;
     for (uint32_t i = 0; i < ready->read_states_count; i++) {
         const struct raft_read_state *state = &ready->read_states[i];
+        if (state->context >= c->round_next)
+            continue; /* not asked in this life */
         /* A round that began later has a context above it. */
         while (!list_is_empty(&c->rounds) &&
                round_of(c->rounds.next)->context_first <= state->context)

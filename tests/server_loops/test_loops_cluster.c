@@ -151,6 +151,29 @@ static void test_cluster_reads_through_any_member(void **state)
     cluster_free(cluster);
 }
 
+/* It was on its way when the follower's process ended, and says nothing about what was committed
+ * since. */
+static void test_cluster_takes_no_answer_to_a_read_of_an_earlier_life(void **state)
+{
+    (void)state;
+    struct cluster *cluster = three(7);
+    cluster_run(cluster, NS_PER_S);
+    put_until_done(cluster, follower_of(cluster));
+    uint32_t follower = follower_of(cluster);
+    struct network_link *link = network_link(cluster->network, cluster_leader(cluster), follower);
+    link->delay_ns_min = link->delay_ns_max = 400 * NS_PER_MS;
+    for (int i = 0; i < 3; i++)
+        cluster_read(cluster, follower);
+    cluster_run(cluster, 50 * NS_PER_MS);
+    cluster_kill(cluster, follower);
+    cluster_start(cluster, follower);
+    struct operation *read = cluster_read(cluster, follower);
+    cluster_until(cluster, cluster_is_done, read, 2 * NS_PER_S, "a read");
+    assert_true(read->ended_ns - read->began_ns >= 400 * NS_PER_MS);
+    cluster_settle(cluster);
+    cluster_free(cluster);
+}
+
 /* Nobody notices: what is under way completes with the next leader, reads ask it again. */
 static void test_cluster_loses_no_call_when_leadership_is_handed_over(void **state)
 {
@@ -516,6 +539,7 @@ int main(void)
         cmocka_unit_test(test_cluster_answers_at_once_when_leadership_is_lost),
         cmocka_unit_test(test_cluster_gives_up_what_was_forwarded_to_a_lost_leader),
         cmocka_unit_test(test_cluster_reads_through_any_member),
+        cmocka_unit_test(test_cluster_takes_no_answer_to_a_read_of_an_earlier_life),
         cmocka_unit_test(test_cluster_loses_no_call_when_leadership_is_handed_over),
         cmocka_unit_test(test_cluster_hands_over_when_the_disk_of_the_leader_hangs_for_long),
         cmocka_unit_test(test_cluster_goes_on_when_the_disk_of_a_follower_hangs_for_long),
