@@ -466,7 +466,7 @@ static bool read_back(struct load *load, uint32_t endpoint)
             else
                 is_read = reply.code == CLIENT_OK && take_range(load, id, now_ns(), reply.body);
             if (!is_read)
-                client_poll(load->client, RETRY_MS);
+                client_wait(load->client, RETRY_MS);
             arena_deinit(&arena);
         }
         if (!is_read)
