@@ -17,11 +17,11 @@
 #define RPC_FREE_BYTES_MAX (1U << 20)
 /* An answer up to this size is copied into gRPC's memory: cheaper than counting a reference. */
 #define RPC_COPY_BYTES_MAX 2048U
-/* Messages of a burst that a poller sends in one go, some 500 us of work; then it looks at its
+/* Messages of a burst that a poller sends in one go, some 1.5 ms of work; then it looks at its
  * sockets so many times, unless so much comes to it meanwhile, what was sent among that. */
-#define RPC_BURST_PART_MAX 64U
-#define RPC_BURST_LOOKS 10U
-#define RPC_BURST_EVENTS_MAX 128U
+#define RPC_BURST_PART_MAX 200U
+#define RPC_BURST_LOOKS 4U
+#define RPC_BURST_EVENTS_MAX 256U
 /* What gRPC may hold of requests that are still coming in, on all connections. A message counts
  * from its first byte, long before its size can be refused; over the limit its call is reset. */
 #define RPC_MEMORY_BYTES_MAX (512U << 20)

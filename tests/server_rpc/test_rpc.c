@@ -5,6 +5,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "server/metrics/metrics.h"
+#include "server/rpc/limits.h"
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -290,20 +291,20 @@ static void test_rpc_stream_cancel_is_no_half_close(void **state)
     assert_int_equal(fixture.half_closes, 0);
 }
 
-#define BURST_STREAMS 80 /* more than a part of a burst */
+#define BURST_STREAMS (RPC_BURST_PART_MAX + 20)
 
 /* Opens streams and sends a message to all of them at once. */
 static void send_burst(struct grpc_stream *streams[BURST_STREAMS],
                        struct rpc_call *calls[BURST_STREAMS])
 {
-    for (int i = 0; i < BURST_STREAMS; i++) {
+    for (uint32_t i = 0; i < BURST_STREAMS; i++) {
         streams[i] = grpc_stream_open(client, "/test.Echo/Hold");
         assert_true(grpc_stream_write(streams[i], SLICE("x")));
         calls[i] = fixture_wait_held();
     }
     struct rpc_burst burst = {0};
     const struct rpc_piece piece = {.bytes = SLICE("to all")};
-    for (int i = 0; i < BURST_STREAMS; i++)
+    for (uint32_t i = 0; i < BURST_STREAMS; i++)
         assert_int_equal(rpc_send_pieces(calls[i], &piece, 1, &burst), ST_OK);
     assert_int_equal(burst.count, BURST_STREAMS);
     rpc_burst_end(&burst);
@@ -317,7 +318,7 @@ static void test_rpc_burst_comes_to_every_stream(void **state)
     send_burst(streams, calls);
     call("/test.Echo/Later", SLICE("beside"));
     assert_echo(SLICE("beside"));
-    for (int i = 0; i < BURST_STREAMS; i++) {
+    for (uint32_t i = 0; i < BURST_STREAMS; i++) {
         assert_true(grpc_stream_read(streams[i], &reply));
         assert_int_equal(reply.len, 6);
         assert_memory_equal(reply.data, "to all", 6);
@@ -336,7 +337,7 @@ static void test_rpc_stop_cancels_streams_in_a_burst(void **state)
     send_burst(streams, calls);
     assert_int_equal(rpc_server_stop(fixture.server, 0, 10000), ST_OK);
     assert_int_equal(fixture.cancels, BURST_STREAMS);
-    for (int i = 0; i < BURST_STREAMS; i++) {
+    for (uint32_t i = 0; i < BURST_STREAMS; i++) {
         while (grpc_stream_read(streams[i], &reply)) {
             /* it was sent before the stop */
         }
