@@ -8,7 +8,6 @@ import http.client
 import json
 import os
 import sys
-import threading
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -89,25 +88,13 @@ def another_leader(checks, cluster, leader):
     checks.equal(len(lines(leader, STARTING)), before, "the one before leaves it to it")
 
 
-class ByRevision(threading.Thread):
+class ByRevision(lib.Scenario):
     """Three members that keep REVISIONS_KEPT revisions, through two looks of the leader of the time."""
 
     def __init__(self, args, checks, program, folder):
-        super().__init__()
-        self.checks = checks
-        self.kind = os.path.basename(program)
+        super().__init__(checks, f"{os.path.basename(program)}, by revision")
         self.cluster = cluster_lib.Cluster(program, folder, 3, etcdctl=args.etcdctl,
                                            flags=["--auto-compaction-mode=revision", f"--auto-compaction-retention={REVISIONS_KEPT}"])
-        self.failure = None
-
-    def run(self):
-        try:
-            self.two_looks()
-        except Exception as error:  # told by the check that waits for the thread
-            self.failure = f"{type(error).__name__} {error}"
-
-    def equal(self, got, expected, what):
-        self.checks.equal(got, expected, f"{self.kind}: {what}")
 
     def write(self, member, count):
         """The revision of the last of them."""
@@ -124,7 +111,7 @@ class ByRevision(threading.Thread):
         time.sleep(max(0, at - 15 - time.monotonic()))
         self.equal(is_compacted(self.cluster, newest - REVISIONS_KEPT - 1), False, f"{leader.name} waits for its look")
         lib.wait_until(lambda: is_compacted(self.cluster, newest - REVISIONS_KEPT - 1), 45, "it compacts at a look")
-        print(f"{self.kind}: compacted {time.monotonic() - at:+.1f} s from the look of whoever was ready last", flush=True)
+        print(f"{self.what}: compacted {time.monotonic() - at:+.1f} s from the look of whoever was ready last", flush=True)
         for member in self.cluster.members:
             lib.wait_until(lambda m=member: is_compacted(self.cluster, newest - REVISIONS_KEPT - 1, [m]), 5, f"{member.name} has it")
             self.equal(is_compacted(self.cluster, newest - REVISIONS_KEPT, [member]), False, f"{member.name} keeps the newest {REVISIONS_KEPT}")
@@ -133,7 +120,7 @@ class ByRevision(threading.Thread):
         self.equal(told, [(newest - REVISIONS_KEPT, REVISIONS_KEPT, True)], f"what {leader.name} says")
         time.sleep(max(0, at + 5 - time.monotonic()))  # the others have looked as well, and none will before the next
 
-    def two_looks(self):
+    def steps(self):
         cluster = self.cluster.start()
         began = time.monotonic()
         leader = cluster.wait_leader()
@@ -151,12 +138,7 @@ class ByRevision(threading.Thread):
 
 def by_revision(args, checks, programs, folder):
     """Those of all programs at once: what they do is to wait."""
-    clusters = [ByRevision(args, checks, program, folder_of(folder, program, "revision")) for program in programs]
-    for cluster in clusters:
-        cluster.start()
-    for cluster in clusters:
-        cluster.join()
-        checks.equal(cluster.failure, None, f"{cluster.kind}: compactions by revision to the end")
+    lib.all_at_once([ByRevision(args, checks, program, folder_of(folder, program, "revision")) for program in programs])
 
 
 def refusals(args, checks, folder):

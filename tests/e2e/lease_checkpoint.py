@@ -5,7 +5,6 @@ first is made after five minutes, it goes on from the last one, and not from one
 of all only where they persist. No lease is ever shortened. etcd beside it, where one is given, under the same rules."""
 import os
 import sys
-import threading
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -40,27 +39,22 @@ class Lease:
         return self.ttl_s - (time.monotonic() - self.begun_s)
 
 
-class Scenario(threading.Thread):
+class Scenario(lib.Scenario):
     """Three members of one kind with these flags, and what of their leases the steps let be seen."""
 
     def __init__(self, args, checks, program, top, flags):
-        super().__init__()
-        self.checks = checks
+        names = [os.path.basename(program)] + [flag.removeprefix("--experimental-enable-") for flag in flags]
+        super().__init__(checks, " ".join(names))
         self.persists = PERSIST in flags
-        self.what = " ".join([os.path.basename(program)] + [flag.removeprefix("--experimental-enable-") for flag in flags])
         self.cluster = cluster_lib.Cluster(program, folder(top, self.what.replace(" ", "-")), 3, flags=flags, etcdctl=args.etcdctl)
-        self.failure = None
-
-    def run(self):
-        try:
-            self.cluster.start()
-            self.cluster.wait_leader()
-            self.steps()
-            self.checks.check(set(self.cluster.stop()) <= ENDS, f"{self.what}: all stop in order")
-        except Exception as error:  # told by the check that waits for the thread
-            self.failure = f"{type(error).__name__} {error}"
 
     def steps(self):
+        self.cluster.start()
+        self.cluster.wait_leader()
+        self.watch_leases()
+        self.check(set(self.cluster.stop()) <= ENDS, "all stop in order")
+
+    def watch_leases(self):
         raise NotImplementedError
 
     # -- what is seen
@@ -103,7 +97,7 @@ class Scenario(threading.Thread):
 class Whole(Scenario):
     """No checkpoint is made of these: each change of leaders gives them all of their time again."""
 
-    def steps(self):
+    def watch_leases(self):
         lease = Lease(self.cluster, "A", 60)
         time.sleep(4)
         self.has(lease, "counted")
@@ -120,7 +114,7 @@ class Whole(Scenario):
 class Checkpoints(Scenario):
     """A: as it was granted; B: renewed after the checkpoint; C: too short for one."""
 
-    def steps(self):
+    def watch_leases(self):
         a, b = Lease(self.cluster, "A", 3 * CHECKPOINT_S), Lease(self.cluster, "B", 3 * CHECKPOINT_S)
         time.sleep(CHECKPOINT_S + 4)
         left_s = a.ttl_s - CHECKPOINT_S
@@ -159,11 +153,7 @@ def main():
             os.mkdir(os.path.join(top, "long-" + os.path.basename(program)))
             scenarios += [Checkpoints(args, checks, program, os.path.join(top, "long-" + os.path.basename(program)), flags)
                           for flags in ([ENABLE], [ENABLE, PERSIST])]
-    for scenario in scenarios:  # all at once: what they do is to wait
-        scenario.start()
-    for scenario in scenarios:
-        scenario.join()
-        checks.equal(scenario.failure, None, f"{scenario.what}: to the end")
+    lib.all_at_once(scenarios)
     checks.done()
 
 

@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -242,3 +243,38 @@ class Checks:
             print(f"FAILED: {what}")
         print(f"{self.count} checks, {len(self.failures)} failed")
         sys.exit(1 if self.failures else 0)
+
+
+class Scenario(threading.Thread):
+    """Steps that mostly wait, in a thread of their own beside others'. A subclass has steps(); what tells whose they are."""
+
+    def __init__(self, checks, what):
+        super().__init__()
+        self.checks, self.what = checks, what
+        self.failure = None
+
+    def run(self):
+        try:
+            self.steps()
+        except Exception as error:  # told by the check that waits for the thread
+            self.failure = f"{type(error).__name__} {error}"
+
+    def steps(self):
+        raise NotImplementedError
+
+    def equal(self, got, expected, label):
+        return self.checks.equal(got, expected, f"{self.what}: {label}")
+
+    def check(self, ok, label):
+        return self.checks.check(ok, f"{self.what}: {label}")
+
+    def finish(self):
+        self.join()
+        self.equal(self.failure, None, "to the end")
+
+
+def all_at_once(scenarios):
+    for scenario in scenarios:
+        scenario.start()
+    for scenario in scenarios:
+        scenario.finish()

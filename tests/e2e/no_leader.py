@@ -39,31 +39,16 @@ class Observer(threading.Thread):
         _, self.end = self.api.read_stream("Observe", timeout_s=60, require_leader=True, name=b"office")
 
 
-class Alone(threading.Thread):
+class Alone(lib.Scenario):
     """A cluster, of which in the end the leader or a follower is left."""
 
     def __init__(self, args, messages, checks, program, top, left):
-        super().__init__()
-        self.what = f"{os.path.basename(program)}, the {left} is left"
+        super().__init__(checks, f"{os.path.basename(program)}, the {left} is left")
         self.left_leads = left == "leader"
-        self.checks = checks
         folder = os.path.join(top, os.path.basename(program) + "-" + left)
         os.mkdir(folder)
         self.cluster = cluster_lib.Cluster(program, folder, 3, etcdctl=args.etcdctl)
         self.messages = messages
-        self.failure = None
-
-    def run(self):
-        try:
-            self.steps()
-        except Exception as error:  # told by the check that waits for the thread
-            self.failure = f"{type(error).__name__} {error}"
-
-    def equal(self, got, expected, what):
-        return self.checks.equal(got, expected, f"{self.what}: {what}")
-
-    def check(self, ok, what):
-        return self.checks.check(ok, f"{self.what}: {what}")
 
     def steps(self):
         leader = self.cluster.start().wait_leader()
@@ -206,11 +191,7 @@ def main():
     top = lib.temp_dir("no-leader")
     programs = [args.cleat] + ([args.etcd] if args.etcd else [])
     clusters = [Alone(args, messages, checks, program, top, left) for program in programs for left in ("leader", "follower")]
-    for cluster in clusters:  # all at once: what they do is to wait
-        cluster.start()
-    for cluster in clusters:
-        cluster.join()
-        checks.equal(cluster.failure, None, f"{cluster.what}: to the end")
+    lib.all_at_once(clusters)
     checks.done()
 
 

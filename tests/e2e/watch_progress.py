@@ -275,28 +275,20 @@ def shortest(args, checks, messages, folder):
     s.equal(server.stop(), 0, "it stops in order")
 
 
-class Run(threading.Thread):
+class Run(lib.Scenario):
     """All of it with a cluster of its own."""
 
     def __init__(self, args, program, size, messages, checks, folder):
-        super().__init__()
         name = os.path.basename(program)
-        self.what = f"{name}, " + ("one member" if size == 1 else "a follower")
-        self.messages, self.checks = messages, checks
+        super().__init__(checks, f"{name}, " + ("one member" if size == 1 else "a follower"))
+        self.messages = messages
         version = subprocess.run([program, "--version"], stdout=subprocess.PIPE, text=True, check=False).stdout
         self.is_34 = "Version: 3.4" in version
         where = os.path.join(folder, f"{name}-{size}")
         os.mkdir(where)
         self.cluster = cluster_lib.Cluster(program, where, size, flags=[f"{FLAG}={INTERVAL_S}s"], etcdctl=args.etcdctl)
-        self.failure = None
 
-    def run(self):
-        try:
-            self.parts()
-        except Exception as error:  # told by the check that waits for the thread
-            self.failure = f"{type(error).__name__} {error}"
-
-    def parts(self):
+    def steps(self):
         leader = self.cluster.start().wait_leader()
         watched = next((m for m in self.cluster.members if m is not leader), leader)
         subject = Subject(self.what, watched, leader, self.messages, self.checks)
@@ -320,8 +312,7 @@ def main():
         each.start()
     shortest(args, checks, messages, folder)
     for each in runs:
-        each.join()
-        checks.equal(each.failure, None, f"{each.what}: to the end")
+        each.finish()
     checks.done()
 
 
