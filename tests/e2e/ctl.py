@@ -31,7 +31,8 @@ import lib
 
 SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "ctl.txt")
 WRITERS = ("simple", "json", "fields", "protobuf", "table")
-ID = re.compile(r"\b[0-9a-f]{14,16}\b")
+# Ids are printed without their leading zeros: one in 4096 has 13 digits or fewer.
+ID = re.compile(r"\b[0-9a-f]{11,16}\b")
 
 # What differs between two runs, and what stands for it.
 WORDS = [
@@ -54,8 +55,8 @@ WORDS = [
 IDS = [
     (r'("member_id":|"MemberID" : )<\w+>', r"\1<id>"),
     (r"(Leadership transferred from) <\w+> to <\w+>", r"\1 <id> to <id>"),
-    (r"\b\d{15,20}\b", "<id>"),
-    (r"\b[0-9a-f]{14,16}\b", "<id>"),
+    (r"\b\d{13,20}\b", "<id>"),
+    (ID.pattern, "<id>"),
     (r"\b3\.[45]\.\d+\b", "<version>"),
 ]
 

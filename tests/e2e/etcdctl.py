@@ -15,7 +15,7 @@ SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "etcdctl.txt")
 WORDS = [
     (r'"(cluster_id|member_id|leader|ID)":\d+', r'"\1":<id>'),
     (r'"(ClusterID|MemberID|Leader|ID)" : \d+', r'"\1" : <id>'),
-    (r"\b[0-9a-f]{15,16}\b", "<id>"),
+    (r"\b[0-9a-f]{11,16}\b", "<id>"),
     (r"http://127\.0\.0\.1:\d+", "<url>"),
     (r"127\.0\.0\.1:\d+", "<endpoint>"),
     (r"took = [0-9.]+[mµn]?s", "took = <time>"),
