@@ -129,6 +129,11 @@ def last_word(operator, checks, folder):
         cluster.ctl("put", "last", str(number), members=[leader])
     leader.kill()
     survivor.kill()
+    looked = operator.utl("inspect", "get", survivor.data_dir, "last", "--raw")
+    checks.check(looked.stdout == "4" or "not known to be committed" in looked.stderr,
+                 f"the last word, looked at: {looked.stdout} {looked.stderr}")
+    looked = operator.utl("inspect", "get", survivor.data_dir, "last", "--raw", "--uncommitted")
+    checks.equal((looked.stdout, looked.stderr), ("4", ""), "the last word, looked at with what is not known to be committed")
     for number, words in enumerate((["snapshot", "save", f"{folder}/last.db", "--data-dir", survivor.data_dir],
                                     ["recover", survivor.data_dir, "--data-dir", f"{folder}/last-word", "--yes"])):
         done = operator.utl(*words)

@@ -29,13 +29,31 @@ static void warn(const struct buf *text, const char *msg)
     console_end(&line);
 }
 
+/* A member learns with its next entry on disk what was agreed on: the last entries of an idle one,
+ * or of one that was killed, may well be acknowledged. */
+static void warn_of_uncommitted(const struct utl_source *s)
+{
+    if (s->log_last <= s->committed)
+        return;
+    struct console line;
+    console_begin(&line, "warn", CALLER,
+                  "the log's last entries are not known to be committed and left out; "
+                  "--uncommitted shows them, too");
+    console_u64(&line, "known-committed", s->committed);
+    console_u64(&line, "last-entry", s->log_last);
+    console_end(&line);
+}
+
 static enum status open_source(struct inspect *i, enum inspect_need need)
 {
     struct utl_source_options options = {.path = i->cli->words[0],
                                          .wal_dir = cli_string(i->cli, "wal-dir"),
-                                         .without_log = cli_bool(i->cli, "store-only"),
                                          .even_without_format = true,
                                          .without_index = need != INSPECT_STATE};
+    if (need != INSPECT_LOG) {
+        options.without_log = cli_bool(i->cli, "store-only");
+        options.whole_log = cli_bool(i->cli, "uncommitted");
+    }
     enum status st = utl_source_open(&options, &i->why, &i->source);
     if (st != ST_OK || need != INSPECT_STORE || i->source->committed <= i->source->mark.index)
         return st;
@@ -65,6 +83,8 @@ int inspect_run(struct cli *cli, uint32_t words_count, enum inspect_need need,
                                       : "the log ends in a torn tail, as after any crash");
         warn(&i.source->snap_text, "a snapshot of the members is damaged and passed over");
         warn(&i.source->apply_text, "not everything in the log could be applied");
+        if (need != INSPECT_LOG) /* which says it of each entry */
+            warn_of_uncommitted(i.source);
         buf_reset(&i.why);
         st = fn(&i);
     }

@@ -15,14 +15,19 @@ extern const struct cli_command inspect_leases_command, inspect_members_command,
     inspect_auth_command, inspect_alarms_command;    /* inspect_state.c */
 extern const struct cli_command inspect_log_command; /* inspect_log.c */
 
-/* Rows of every command's table of flags. */
-#define INSPECT_FLAGS                                                                           \
-    {.name = "wal-dir",                                                                         \
-     .kind = CLI_STRING,                                                                        \
-     .initial = "",                                                                             \
-     .help = "the directory of the log, if it is not in the data directory"},                   \
-    {                                                                                           \
-        .name = "store-only", .kind = CLI_BOOL, .help = "leave out what only the log holds yet" \
+/* Rows of every command's table of flags, */
+#define INSPECT_WAL_DIR_FLAG                                                   \
+    {                                                                          \
+        .name = "wal-dir", .kind = CLI_STRING, .initial = "",                  \
+        .help = "the directory of the log, if it is not in the data directory" \
+    }
+/* and of those that show the state: whether, and which, entries of the log are applied. */
+#define INSPECT_FLAGS                                                                              \
+    INSPECT_WAL_DIR_FLAG,                                                                          \
+        {.name = "store-only", .kind = CLI_BOOL, .help = "leave out what only the log holds yet"}, \
+    {                                                                                              \
+        .name = "uncommitted", .kind = CLI_BOOL,                                                   \
+        .help = "show what the log holds and is not known to be committed, too"                    \
     }
 
 struct inspect {

@@ -73,7 +73,7 @@ static int run_log(struct cli *cli)
 static const struct cli_flag log_flags[] = {
     {.name = "from", .kind = CLI_UINT, .initial = "0", .help = "the first index to show"},
     {.name = "to", .kind = CLI_UINT, .initial = "0", .help = "the last one; 0: all"},
-    INSPECT_FLAGS,
+    INSPECT_WAL_DIR_FLAG,
     {0},
 };
 const struct cli_command inspect_log_command = {.name = "log",
