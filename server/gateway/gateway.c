@@ -338,6 +338,8 @@ static void start_messages(struct gateway_call *call)
     call->has_message = true;
     call->is_last = st == ST_NOT_FOUND;
     begin(call);
+    if (call->route->method->on_open != NULL)
+        call->route->method->on_open(&call->call);
     deliver(call);
 }
 

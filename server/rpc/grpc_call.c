@@ -124,16 +124,8 @@ static void watch_close(struct grpc_rpc *rpc)
     ASSERT(error == GRPC_CALL_OK);
 }
 
-static enum rpc_code admit(struct grpc_rpc *rpc, const char **text_out)
+static enum rpc_code read_request(struct grpc_rpc *rpc, const char **text_out)
 {
-    const struct rpc_server_options *options = &rpc->server->options;
-    metrics_child_add(rpc->method->stats.started, 1);
-    rpc_versions_count(&rpc->server->versions, &rpc->call);
-    if (options->gate != NULL) {
-        enum rpc_code code = options->gate(options->gate_context, &rpc->call, text_out);
-        if (code != RPC_OK)
-            return code;
-    }
     if (rpc->method->method->client_streams)
         return RPC_OK;
     if (rpc->payload == NULL) {
@@ -154,8 +146,10 @@ static void call_arrived(struct tag *tag, bool ok)
     grpc_rpc_post(rpc->poller, rpc->method);
     atomic_fetch_add(&rpc->poller->live, 1);
     fill_call(rpc);
+    metrics_child_add(rpc->method->stats.started, 1);
+    rpc_versions_count(&rpc->server->versions, &rpc->call);
     const char *text = NULL;
-    enum rpc_code code = admit(rpc, &text);
+    enum rpc_code code = read_request(rpc, &text);
     if (code != RPC_OK) {
         rpc_finish(&rpc->call, code, text, SLICE_EMPTY);
         return;

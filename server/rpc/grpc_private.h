@@ -137,7 +137,7 @@ void grpc_rpc_finish_now(struct grpc_rpc *rpc);
 
 /* grpc_stream.c */
 void grpc_stream_init(struct grpc_rpc *rpc);
-void grpc_stream_begin(struct grpc_rpc *rpc); /* reads the first message */
+void grpc_stream_begin(struct grpc_rpc *rpc); /* opens it and reads the first message */
 void grpc_stream_again(struct grpc_rpc *rpc); /* delivers the message that was held once more */
 enum status grpc_stream_send(struct rpc_call *call, struct slice message);
 enum status grpc_stream_send_pieces(struct rpc_call *call, const struct rpc_piece *pieces,

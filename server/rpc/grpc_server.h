@@ -11,11 +11,6 @@
 
 struct rpc_server; /* opaque, owned by whoever made it */
 
-/* Looks at a call before its handler: RPC_OK lets it through, any other code ends it with *text_out
- * (constant). Runs on pollers, must not block. */
-typedef enum rpc_code (*rpc_gate)(void *context, const struct rpc_call *call,
-                                  const char **text_out);
-
 struct rpc_server_options {
     const struct rpc_service
         *services; /* the array is borrowed for the call, the methods for good */
@@ -33,8 +28,6 @@ struct rpc_server_options {
      * which it must not block. call->message is still there. NULL: nobody asks. */
     void (*ended)(void *context, struct rpc_call *call, enum rpc_code code, size_t answer_bytes);
     void *ended_context;
-    rpc_gate gate; /* NULL: every call passes */
-    void *gate_context;
     /* gRPC core's own error messages; any thread. NULL: they are dropped. One for the process. */
     void (*log)(void *context, const char *text);
     void *log_context;

@@ -23,14 +23,17 @@ void grpc_stream_init(struct grpc_rpc *rpc)
     rpc->message_sent.fire = message_sent;
 }
 
-void grpc_stream_begin(struct grpc_rpc *rpc)
-{
-    receive(rpc);
-}
-
 static bool is_finishing(const struct grpc_rpc *rpc)
 {
     return (atomic_load(&rpc->flags) & CALL_FINISHING) != 0;
+}
+
+void grpc_stream_begin(struct grpc_rpc *rpc)
+{
+    if (rpc->call.method->on_open != NULL)
+        rpc->call.method->on_open(&rpc->call);
+    if (!is_finishing(rpc))
+        receive(rpc);
 }
 
 /* Hands over one message; the bytes live in gRPC's buffer, which ends with the callback. */

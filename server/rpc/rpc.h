@@ -40,15 +40,18 @@ enum rpc_code {
 
 struct rpc_call;
 
-/* The callbacks of one call come one after another on its poller thread, on_call or the first
- * on_message before all others. Once the call is finished none begins; one that is running on the
- * poller while another thread finishes runs to its end, and the call's memory outlives it. */
+/* The callbacks of one call come one after another on its poller thread, on_open or on_call before
+ * all others. Once the call is finished none begins; one that is running on the poller while
+ * another thread finishes runs to its end, and the call's memory outlives it. */
 struct rpc_method {
     const char *path; /* "/etcdserverpb.KV/Put" */
     /* Stream shapes; unary is both false. */
     bool client_streams, server_streams;
     /* Unary and server-streaming: called once with the whole request in call->message. */
     void (*on_call)(struct rpc_call *call);
+    /* Client-streaming and bidi: the stream has come, though its client may have nothing to say
+     * yet. May be NULL. */
+    void (*on_open)(struct rpc_call *call);
     /* Client-streaming and bidi: one message, borrowed for the callback; the next is not read from
      * the connection before it returns. NULL data: the client half-closed (an empty message has
      * data); the service may go on sending, and should finish when it has said what it wants. */

@@ -95,7 +95,6 @@ static enum status open_rpc(struct front *front, const struct front_options *opt
         .keepalive_interval_ms = options->keepalive_interval_ms,
         .keepalive_timeout_ms = options->keepalive_timeout_ms,
         .shows_times = options->shows_times,
-        .gate = services_admit,
         .ended = services_call_ended,
         .ended_context = member_services(front->member),
         .log = log_grpc,

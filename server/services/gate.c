@@ -59,14 +59,6 @@ static enum api_error judge(const struct rpc_call *call)
     return status.leader == 0 && wants_leader(call) ? API_NO_LEADER : API_OK;
 }
 
-enum rpc_code services_admit(void *context, const struct rpc_call *call, const char **text_out)
-{
-    (void)context;
-    enum api_error error = call->method->client_streams ? judge(call) : API_OK;
-    *text_out = api_error_text(error);
-    return (enum rpc_code)api_error_code(error);
-}
-
 static const struct rpc_method *inner_of(const struct rpc_call *call)
 {
     const struct services *services = call->service;
@@ -89,22 +81,28 @@ static void gate_call(struct rpc_call *call)
         inner_of(call)->on_call(call);
 }
 
-/* A stream is judged when it opens, as etcd does, and by its first message, which may come later or
- * through the gateway; from then on it may be somebody else who finishes it. */
-static void gate_message(struct rpc_call *call, struct slice message)
+/* A stream is judged when it opens, as etcd does; from then on it may be somebody else who finishes
+ * it. */
+static void gate_open(struct rpc_call *call)
 {
-    enum api_error error = call->state == NULL ? judge(call) : API_OK;
+    enum api_error error = judge(call);
     if (error != API_OK)
         finish_error(call, error);
-    else if (message.data == NULL || call->state != NULL || !waits(call))
+    else
+        inner_of(call)->on_open(call);
+}
+
+static void gate_message(struct rpc_call *call, struct slice message)
+{
+    if (message.data == NULL || !waits(call))
         inner_of(call)->on_message(call, message);
 }
 
 /* One that is held is ended when it is handed over once more: its method may not have seen it. That
- * of a stream that goes on has. */
+ * of a stream has, when it opened. */
 static void gate_cancel(struct rpc_call *call)
 {
-    if (!call->held || (call->method->client_streams && call->state != NULL))
+    if (!call->held || call->method->client_streams)
         inner_of(call)->on_cancel(call);
 }
 
@@ -126,6 +124,7 @@ enum status gates_init(struct services *services)
             services->inner[next] = &methods[j];
             *gate = methods[j];
             gate->on_call = methods[j].on_call == NULL ? NULL : gate_call;
+            gate->on_open = methods[j].on_open == NULL ? NULL : gate_open;
             gate->on_message = methods[j].on_message == NULL ? NULL : gate_message;
             gate->on_cancel = methods[j].on_cancel == NULL ? NULL : gate_cancel;
         }

@@ -202,6 +202,7 @@ static const struct rpc_method methods[] = {
     {.path = "/etcdserverpb.Lease/LeaseKeepAlive",
      .client_streams = true,
      .server_streams = true,
+     .on_open = on_keep_alive_open,
      .on_message = on_keep_alive_message,
      .on_cancel = on_keep_alive_cancel,
      .on_sent = on_keep_alive_sent},

@@ -387,19 +387,24 @@ static bool open_guard(struct keep_alive *stream)
 
 /* ---- what the client says ---- */
 
-static struct keep_alive *open_stream(struct rpc_call *call)
+static void init(struct keep_alive *stream, struct rpc_call *call)
 {
-    struct keep_alive *stream = ARENA_NEW(call->arena, struct keep_alive);
-    if (stream == NULL)
-        return NULL;
     stream->call = call;
     inbox_init(&stream->inbox, NULL, NULL);
     inbox_init(&stream->unused, NULL, NULL);
     stream->end.kind = INCOMING_END;
     stream->error.kind = INCOMING_ERROR;
     stream->cancel.kind = INCOMING_CANCEL;
+}
+
+void on_keep_alive_open(struct rpc_call *call)
+{
+    struct keep_alive *stream = ARENA_NEW(call->arena, struct keep_alive);
+    if (stream != NULL)
+        init(stream, call);
     call->state = stream;
-    return open_guard(stream) ? stream : NULL;
+    if (stream == NULL || !open_guard(stream))
+        finish_error(call, API_NO_MEMORY);
 }
 
 static struct incoming *new_incoming(struct keep_alive *stream)
@@ -444,10 +449,8 @@ static void bring_renewal(struct keep_alive *stream, struct slice message)
 
 void on_keep_alive_message(struct rpc_call *call, struct slice message)
 {
-    struct keep_alive *stream = call->state != NULL ? call->state : open_stream(call);
-    if (stream == NULL)
-        finish_error(call, API_NO_MEMORY);
-    else if (message.data == NULL)
+    struct keep_alive *stream = call->state;
+    if (message.data == NULL)
         bring(stream, &stream->end);
     else if (!has_room(stream))
         wait_for_room(stream);
@@ -476,10 +479,6 @@ static void forget_batch(struct keep_alive *stream)
 void on_keep_alive_cancel(struct rpc_call *call)
 {
     struct keep_alive *stream = call->state;
-    if (stream == NULL) { /* it never said anything */
-        finish_error(call, API_CANCELED);
-        return;
-    }
     atomic_store(&stream->canceled, true);
     forget_batch(stream);
     send_over(stream);

@@ -28,6 +28,7 @@ bool lease_renewal_answered(uint32_t status, struct slice body, lease_id id, int
                             enum api_error *error);
 
 /* ---- lease_keep_alive.c ---- */
+void on_keep_alive_open(struct rpc_call *call);
 void on_keep_alive_message(struct rpc_call *call, struct slice message);
 void on_keep_alive_cancel(struct rpc_call *call);
 void on_keep_alive_sent(struct rpc_call *call);

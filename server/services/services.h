@@ -134,11 +134,6 @@ struct lease_question {
 };
 void services_ask_lease(struct services *services, struct lease_question *question);
 
-/* For the transport, as its rpc_gate: a stream is refused as soon as it is opened, though its
- * client may have nothing to say yet. Whatever has a request is judged with that. context is not
- * used. */
-enum rpc_code services_admit(void *context, const struct rpc_call *call, const char **text_out);
-
 /* For the transport: a unary call is over. Counts where its time went, and says so in the log when
  * that was long. context: the services. On the call's poller. */
 void services_call_ended(void *context, struct rpc_call *call, enum rpc_code code,

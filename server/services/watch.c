@@ -265,18 +265,17 @@ static enum status ask_hub(struct watch_call *watch, struct watch_ask *ask)
     }
 }
 
-static struct watch_call *open_stream(struct rpc_call *call)
+static void on_open(struct rpc_call *call)
 {
     struct services *services = call->service;
     struct watch_call *watch = ARENA_NEW(call->arena, struct watch_call);
     if (watch == NULL) {
         finish_error(call, API_NO_MEMORY);
-        return NULL;
+        return;
     }
     watch->call = call;
     call->state = watch;
     watch_stream_open(services->options.watch, &watch->stream, &sink, wants_leader(call));
-    return watch;
 }
 
 static void close_stream(struct watch_call *watch, enum api_error error)
@@ -290,8 +289,8 @@ static void close_stream(struct watch_call *watch, enum api_error error)
 /* A client that closes its side goes on watching. */
 static void on_message(struct rpc_call *call, struct slice message)
 {
-    struct watch_call *watch = call->state == NULL ? open_stream(call) : call->state;
-    if (watch == NULL || atomic_load(&watch->error) != API_OK)
+    struct watch_call *watch = call->state;
+    if (atomic_load(&watch->error) != API_OK)
         return;
     if (watch_stream_is_full(&watch->stream)) {
         rpc_hold(call);
@@ -313,17 +312,14 @@ static void on_sent(struct rpc_call *call)
 
 static void on_cancel(struct rpc_call *call)
 {
-    struct watch_call *watch = call->state;
-    if (watch != NULL)
-        close_stream(watch, API_WATCH_CANCELED);
-    else
-        finish_error(call, API_WATCH_CANCELED);
+    close_stream(call->state, API_WATCH_CANCELED);
 }
 
 static const struct rpc_method methods[] = {
     {.path = "/etcdserverpb.Watch/Watch",
      .client_streams = true,
      .server_streams = true,
+     .on_open = on_open,
      .on_message = on_message,
      .on_sent = on_sent,
      .on_cancel = on_cancel},

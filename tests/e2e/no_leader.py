@@ -71,6 +71,7 @@ class Alone(lib.Scenario):
         self.equal(self.api.LeaseGrant(ID=7, TTL=600).code, api.OK, "a lease")
         self.watches = {how: self.api.watch(require_leader=how) for how in (True, False, "yes")}
         self.renewals = {how: self.api.renewals(require_leader=how) for how in (True, False)}
+        self.silent = {method: api.Stream(self.api, method, require_leader=True) for method in ("Watch", "LeaseKeepAlive")}
         self.late = self.api.renewals()
         self.observer = Observer(self.api)
         for how, watch in self.watches.items():
@@ -96,7 +97,8 @@ class Alone(lib.Scenario):
 
     def streams_end(self):
         ended_s = {}
-        insisting = {"watch": self.watches[True], "renewals": self.renewals[True], "observer": self.observer}
+        insisting = {"watch": self.watches[True], "renewals": self.renewals[True], "observer": self.observer,
+                     **{f"silent {method}": stream for method, stream in self.silent.items()}}
 
         def all_ended():
             for name, stream in insisting.items():

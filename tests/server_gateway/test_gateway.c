@@ -26,7 +26,8 @@ static struct {
     uint32_t ended;        /* unary calls */
     struct rpc_call *call; /* the last one that came to a service */
     uint32_t messages, half_closes, cancels, sents;
-    bool hold; /* the next message */
+    bool hold;    /* the next message */
+    bool refuses; /* streams that open */
     uint8_t message[256];
     size_t message_bytes;
 } t;
@@ -52,8 +53,16 @@ static void on_call(struct rpc_call *call)
     t.message_bytes = call->message.len;
 }
 
+static void on_open(struct rpc_call *call)
+{
+    call->state = &t;
+    if (t.refuses)
+        rpc_finish(call, RPC_UNAVAILABLE, "etcdserver: no leader", SLICE_EMPTY);
+}
+
 static void on_message(struct rpc_call *call, struct slice message)
 {
+    assert_ptr_equal(call->state, &t);
     t.call = call;
     if (t.hold) {
         t.hold = false;
@@ -116,6 +125,7 @@ static int open_gateway(bool shows_times)
         {.path = "/etcdserverpb.Lease/LeaseKeepAlive",
          .client_streams = true,
          .server_streams = true,
+         .on_open = on_open,
          .on_message = on_message,
          .on_cancel = on_cancel,
          .on_sent = on_sent},
@@ -388,6 +398,18 @@ static void test_gateway_bidirectional_stream(void **state)
     gateway_call_close(call);
 }
 
+static void test_gateway_stream_may_be_refused_when_it_opens(void **state)
+{
+    (void)state;
+    t.refuses = true;
+    struct gateway_call *call = call_start("/v3/lease/keepalive", "{\"ID\":7}");
+    assert_int_equal(t.messages + t.half_closes, 0);
+    expect_head(call, 503, NULL);
+    gateway_call_close(call);
+    assert_int_equal(t.cancels, 0);
+    assert_int_equal(atomic_load(&t.released), 1);
+}
+
 static void test_gateway_cancels_when_the_client_has_gone(void **state)
 {
     (void)state;
@@ -574,6 +596,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_gateway_server_stream, setup, teardown),
         cmocka_unit_test_setup_teardown(test_gateway_stream_error, setup, teardown),
         cmocka_unit_test_setup_teardown(test_gateway_bidirectional_stream, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_gateway_stream_may_be_refused_when_it_opens, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_gateway_cancels_when_the_client_has_gone, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_gateway_repeats_what_was_held, setup, teardown),

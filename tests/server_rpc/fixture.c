@@ -149,12 +149,18 @@ static void pump(struct rpc_call *call)
     echo->count--;
 }
 
+static void on_stream_open(struct rpc_call *call)
+{
+    call->state = ARENA_NEW(call->arena, struct echo_stream);
+    if (atomic_load(&fixture.refuses))
+        rpc_finish(call, RPC_UNAVAILABLE, "etcdserver: no leader", SLICE_EMPTY);
+}
+
 static void on_stream_message(struct rpc_call *call, struct slice message)
 {
+    ASSERT(!atomic_load(&fixture.refuses));
     if (hold(call, message))
         return;
-    if (call->state == NULL)
-        call->state = ARENA_NEW(call->arena, struct echo_stream);
     struct echo_stream *echo = call->state;
     if (message.data == NULL) {
         atomic_fetch_add(&fixture.half_closes, 1);
@@ -214,16 +220,6 @@ static void on_empty(struct rpc_call *call)
     rpc_finish(call, RPC_OK, NULL, SLICE_EMPTY);
 }
 
-static enum rpc_code gate(void *context, const struct rpc_call *call, const char **text_out)
-{
-    struct fixture *f = context;
-    ASSERT(call->method != NULL);
-    if (!atomic_load(&f->gate_closed))
-        return RPC_OK;
-    *text_out = "etcdserver: no leader";
-    return RPC_UNAVAILABLE;
-}
-
 static void take_http2(void *context, int fd, const char *peer)
 {
     struct fixture *f = context;
@@ -248,6 +244,7 @@ static const struct rpc_method echo_methods[] = {
     {.path = "/test.Echo/Stream",
      .client_streams = true,
      .server_streams = true,
+     .on_open = on_stream_open,
      .on_message = on_stream_message,
      .on_sent = on_stream_sent,
      .on_cancel = on_stream_cancel},
@@ -286,8 +283,6 @@ static void start_server(void)
         .keepalive_interval_ms = 7200000,
         .keepalive_timeout_ms = 20000,
         .shows_times = true,
-        .gate = gate,
-        .gate_context = &fixture,
     };
     ASSERT(rpc_server_new(&options, &fixture.server) == ST_OK);
     ASSERT(rpc_server_start(fixture.server) == ST_OK);

@@ -23,8 +23,8 @@ struct fixture {
     struct acceptor *acceptor;
     uint16_t port;
     atomic_uint cancels, half_closes, holding, http1_connections;
-    atomic_bool gate_closed;
-    struct inbox held; /* calls of Wait, and of Hold once a message */
+    atomic_bool refuses; /* a Stream that opens */
+    struct inbox held;   /* calls of Wait, and of Hold once a message */
     struct inbox_node *held_taken;
 };
 extern struct fixture fixture;

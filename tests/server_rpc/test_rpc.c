@@ -108,16 +108,17 @@ static void test_rpc_names_what_it_does_not_know(void **state)
     assert_reply(RPC_UNIMPLEMENTED, "unknown service test.Ech");
 }
 
-static void test_rpc_gate_refuses_before_the_handler(void **state)
+static void test_rpc_stream_may_be_refused_when_it_opens(void **state)
 {
     (void)state;
-    fixture.gate_closed = true;
-    call("/test.Echo/Call", SLICE("x"));
-    assert_reply(RPC_UNAVAILABLE, "etcdserver: no leader");
+    atomic_store(&fixture.refuses, true);
     struct grpc_stream *stream = grpc_stream_open(client, "/test.Echo/Stream");
     grpc_stream_end(stream, &reply);
     assert_reply(RPC_UNAVAILABLE, "etcdserver: no leader");
-    assert_string_equal(fixture_seen().peer, "");
+    stream = grpc_stream_open(client, "/test.Echo/Stream");
+    grpc_stream_write(stream, SLICE("x"));
+    grpc_stream_end(stream, &reply);
+    assert_reply(RPC_UNAVAILABLE, "etcdserver: no leader");
 }
 
 static void test_rpc_carries_large_messages_both_ways(void **state)
@@ -529,7 +530,7 @@ int main(void)
         TEST(test_rpc_shows_peer_metadata_and_deadline),
         TEST(test_rpc_passes_codes_and_texts_as_they_are),
         TEST(test_rpc_names_what_it_does_not_know),
-        TEST(test_rpc_gate_refuses_before_the_handler),
+        TEST(test_rpc_stream_may_be_refused_when_it_opens),
         TEST(test_rpc_carries_large_messages_both_ways),
         TEST(test_rpc_refuses_a_request_over_the_limit),
         TEST(test_rpc_refuses_compressed_messages),

@@ -401,7 +401,9 @@ struct fake_call *call(struct fixture *f, const char *path, struct slice message
     c->metadata = &f->metadata;
     c->metadata_count = f->metadata.key.len > 0;
     c->method = find_method(f, path, &c->service);
-    if (c->method->client_streams && message.data == NULL)
+    if (c->method->client_streams)
+        c->method->on_open(c);
+    if (f->call.finished > 0 || (c->method->client_streams && message.data == NULL))
         return &f->call; /* the caller says what comes */
     do {
         c->repeated = f->call.again;

@@ -272,19 +272,57 @@ static void look(struct led *led, uint32_t times)
         watch_step(led->hub, led->now_ns);
 }
 
-static void test_keep_alive_is_refused_before_it_says_anything(void **state)
+static const char *const streams[] = {KEEP_ALIVE, "/etcdserverpb.Watch/Watch"};
+
+/* The client goes away. */
+static void leave(struct fixture *f, struct led *led)
+{
+    cancel(f);
+    look(led, 1);
+    assert_true(f->call.finished == 1 && f->call.code == RPC_CANCELLED);
+    assert_int_equal(f->call.refs, 0);
+}
+
+static void test_streams_are_refused_before_they_say_anything(void **state)
 {
     struct fixture *f = *state;
-    const char *text = NULL;
-    const struct fake_call *opened = call(f, KEEP_ALIVE, SLICE_EMPTY);
-    f->loops.refuse = API_NO_LEADER; /* the fake has none then */
-    assert_int_equal(services_admit(NULL, &opened->call, &text), RPC_OK);
-    f->metadata = (struct rpc_metadata){SLICE("hasleader"), SLICE("true")};
-    opened = call(f, KEEP_ALIVE, SLICE_EMPTY);
-    assert_int_equal(services_admit(NULL, &opened->call, &text), RPC_UNAVAILABLE);
-    assert_string_equal(text, "etcdserver: no leader");
-    f->loops.refuse = API_OK;
-    assert_int_equal(services_admit(NULL, &opened->call, &text), RPC_OK);
+    struct led led = {0};
+    open_led(f, &led);
+    for (size_t i = 0; i < sizeof(streams) / sizeof(streams[0]); i++) {
+        f->metadata = (struct rpc_metadata){0};
+        f->loops.refuse = API_NO_LEADER; /* the fake has none then */
+        assert_int_equal(call(f, streams[i], SLICE_EMPTY)->finished, 0);
+        leave(f, &led);
+        f->metadata = (struct rpc_metadata){SLICE("hasleader"), SLICE("true")};
+        assert_int_equal(call(f, streams[i], SLICE_EMPTY)->finished, 1);
+        assert_error(&f->call, API_NO_LEADER);
+        assert_int_equal(f->call.code, RPC_UNAVAILABLE);
+        f->loops.refuse = API_OK;
+        assert_int_equal(call(f, streams[i], SLICE_EMPTY)->finished, 0);
+        leave(f, &led);
+    }
+    close_led(f, &led);
+}
+
+static void test_streams_are_cut_before_they_say_anything(void **state)
+{
+    struct fixture *f = *state;
+    struct led led = {0};
+    open_led(f, &led);
+    for (size_t i = 0; i < sizeof(streams) / sizeof(streams[0]); i++) {
+        led.has_leader = true;
+        call(f, streams[i], SLICE_EMPTY);
+        look(&led, 2);
+        led.has_leader = false;
+        look(&led, 2);
+        assert_int_equal(f->call.finished, 0);
+        look(&led, 1);
+        assert_int_equal(f->call.finished, 1);
+        assert_error(&f->call, API_NO_LEADER);
+        look(&led, 1);
+        assert_int_equal(f->call.refs, 0);
+    }
+    close_led(f, &led);
 }
 
 static void test_keep_alive_is_cut_without_a_leader(void **state)
@@ -479,7 +517,8 @@ int main(void)
         FIXTURE_TEST(test_keep_alive_stops_reading_while_it_is_behind),
         FIXTURE_TEST(test_keep_alive_of_a_follower_asks_the_leader),
         FIXTURE_TEST(test_keep_alive_of_a_leader_that_does_not_count_yet_asks_again),
-        FIXTURE_TEST(test_keep_alive_is_refused_before_it_says_anything),
+        FIXTURE_TEST(test_streams_are_refused_before_they_say_anything),
+        FIXTURE_TEST(test_streams_are_cut_before_they_say_anything),
         FIXTURE_TEST(test_keep_alive_is_cut_without_a_leader),
         FIXTURE_TEST(test_keep_alive_with_an_answer_in_flight_is_cut_after_it),
         FIXTURE_TEST(test_keep_alive_may_be_left_before_it_is_cut),
