@@ -72,7 +72,7 @@ struct loops_options {
     uint64_t id_start; /* random in each life: request ids and reads' contexts count up from here,
                           so that an answer to an earlier life fits no question of this */
     uint64_t tick_ns;  /* heartbeat interval */
-    uint32_t readers_count;       /* reader actors; the last of several has the long reads */
+    uint32_t readers_count;       /* reader actors: loops_read_long(), loops_read_whole() */
     uint32_t reader_slot_first;   /* store slot of reader actor 0; smaller ones are the pollers' */
     uint32_t snapshot_slot_first; /* LOOPS_SNAPSHOT_SLOTS store slots */
     struct snapshot_options snapshots;

@@ -1,16 +1,29 @@
+#include "base/minmax.h"
 #include "server/loops/loops_private.h"
 
 #define READS_PER_READER 16U /* a chain is cut in pieces of this size, one reader each */
 
-/* The last one, if there is another for the short reads. */
+/* The last two are apart, if there are as many beside one for the short reads. */
 static uint32_t short_readers_count(const struct loops *loops)
 {
-    return loops->options.readers_count > 1 ? loops->options.readers_count - 1 : 1;
+    return loops->options.readers_count > 2 ? loops->options.readers_count - 2 : 1;
+}
+
+static uint32_t whole_reader(const struct loops *loops)
+{
+    return loops->options.readers_count - 1;
 }
 
 static uint32_t long_reader(const struct loops *loops)
 {
-    return loops->options.readers_count - 1;
+    return min_u32(short_readers_count(loops), whole_reader(loops));
+}
+
+static void give_to(struct loops *loops, uint32_t reader, struct read_request *read)
+{
+    read->request.kind = REQUEST_READ;
+    read->request.node.next = NULL;
+    inbox_push_chain(&loops->readers[reader].inbox, &read->request.node);
 }
 
 bool loops_is_for_long_reads(const struct loops *loops, uint32_t reader)
@@ -20,9 +33,12 @@ bool loops_is_for_long_reads(const struct loops *loops, uint32_t reader)
 
 void loops_read_long(struct loops *loops, struct read_request *read)
 {
-    read->request.kind = REQUEST_READ;
-    read->request.node.next = NULL;
-    inbox_push_chain(&loops->readers[long_reader(loops)].inbox, &read->request.node);
+    give_to(loops, long_reader(loops), read);
+}
+
+void loops_read_whole(struct loops *loops, struct read_request *read)
+{
+    give_to(loops, whole_reader(loops), read);
 }
 
 uint64_t reader_step(struct reader *reader)

@@ -140,7 +140,9 @@ void loops_read_local(struct loops *loops, struct read_request *read);
 /* Likewise on the one reader that is there for what takes long, so that short reads never wait for
  * it; one after another. Also for a request whose ready was called by another reader. */
 void loops_read_long(struct loops *loops, struct read_request *read);
-/* Is it that reader's slot? With one reader alone, all reads are its. */
+/* Likewise on the one that is there for what goes through the whole store, such as a hash. */
+void loops_read_whole(struct loops *loops, struct read_request *read);
+/* Is it the slot of the reader for long reads? With one reader alone, all reads are its. */
 bool loops_is_for_long_reads(const struct loops *loops, uint32_t reader);
 
 /* A number for a proposal's header.ID: 16 bits of member id and 48 counting up from a random start.

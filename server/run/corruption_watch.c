@@ -52,7 +52,7 @@ static enum api_error own_hash(void *context, int64_t revision, struct hash_answ
     struct awaited_read awaited = {
         .read = {.ready = read_turn}, .mvcc = w->mvcc, .revision = revision, .hash = out};
     sem_init(&awaited.done, /* pshared= */ 0, 0);
-    loops_read_long(w->loops, &awaited.read);
+    loops_read_whole(w->loops, &awaited.read);
     wait_for(&awaited.done);
     out->error = awaited.error;
     return awaited.error;

@@ -19,7 +19,7 @@
 
 #define WHY_BYTES 2048
 #define POLLERS_MAX 4U
-#define READERS_COUNT 3U /* one of them for long reads alone */
+#define READERS_COUNT 4U /* one of them for long reads alone, one for hashes */
 #define WATCH_MS 250     /* between two looks at the disk's room */
 #define GRACE_MS 1000U   /* for open calls at the end; the whole stop stays under 2 s */
 

@@ -161,7 +161,7 @@ static void hash_kv(struct peer_port *port, struct peer_request *request)
                                        .request = request,
                                        .mvcc = port->member->mvcc,
                                        .revision = revision};
-    loops_read_long(port->member->loops, &question->read);
+    loops_read_whole(port->member->loops, &question->read);
 }
 
 struct lease_turn {

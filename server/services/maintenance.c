@@ -182,7 +182,7 @@ static void on_hash_kv(struct rpc_call *call)
     hash_call->read = (struct read_request){
         .request = {.deadline_ns = request_deadline_ns(services), .call = call},
         .ready = hash_ready};
-    loops_read_long(services->options.loops, &hash_call->read);
+    loops_read_whole(services->options.loops, &hash_call->read);
 }
 
 /* ---- leadership ---- */

@@ -432,6 +432,49 @@ static void test_loops_answer_reads_while_the_disk_hangs(void **state)
     end_world(w);
 }
 
+struct long_read {
+    struct read_request read;
+    bool is_done;
+    uint32_t reader;
+};
+
+static void long_ready(struct read_request *read, enum api_error error, uint32_t reader)
+{
+    struct long_read *long_read = CONTAINER_OF(read, struct long_read, read);
+    assert_int_equal(error, API_OK);
+    long_read->is_done = true;
+    long_read->reader = reader;
+}
+
+/* Of the readers only `reader` gets on. */
+static void step_reader(struct world *w, uint32_t reader)
+{
+    loops_step(w->loops, ACTOR_READER_FIRST + reader, w->now_ns);
+}
+
+static void test_loops_reads_wait_for_no_longer_ones(void **state)
+{
+    (void)state;
+    struct world *w = one_world();
+    struct long_read whole = {.read.ready = long_ready}, large = whole, small[2] = {whole, whole};
+    loops_read_whole(w->loops, &whole.read);
+    loops_read_long(w->loops, &large.read);
+    for (uint32_t i = 0; i < 2; i++) {
+        loops_read_local(w->loops, &small[i].read);
+        step_reader(w, 0);
+        step_reader(w, 1);
+        assert_true(small[i].is_done);
+        assert_false(loops_is_for_long_reads(w->loops, small[i].reader));
+    }
+    assert_false(large.is_done);
+    step_reader(w, 2);
+    assert_true(large.is_done && loops_is_for_long_reads(w->loops, large.reader));
+    assert_false(whole.is_done);
+    step_reader(w, 3);
+    assert_true(whole.is_done && !loops_is_for_long_reads(w->loops, whole.reader));
+    end_world(w);
+}
+
 static void test_loops_write_one_batch_for_all_that_waits(void **state)
 {
     (void)state;
@@ -481,6 +524,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_loops_acknowledge_nothing_before_the_disk_has_it),
         cmocka_unit_test(test_loops_answer_reads_while_the_disk_hangs),
+        cmocka_unit_test(test_loops_reads_wait_for_no_longer_ones),
         cmocka_unit_test(test_loops_write_one_batch_for_all_that_waits),
         cmocka_unit_test(test_loops_write_what_is_urgent_first),
         cmocka_unit_test(test_loops_keep_what_was_acknowledged_through_power_cuts),

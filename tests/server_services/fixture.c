@@ -48,6 +48,12 @@ void loops_read_long(struct loops *loops, struct read_request *read)
     read->ready(read, API_OK, /* reader= */ LONG_READER);
 }
 
+void loops_read_whole(struct loops *loops, struct read_request *read)
+{
+    loops->whole_reads++;
+    read->ready(read, API_OK, /* reader= */ 1);
+}
+
 bool loops_is_for_long_reads(const struct loops *loops, uint32_t reader)
 {
     (void)loops;

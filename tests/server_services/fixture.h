@@ -20,7 +20,7 @@ struct loops {
     enum api_error refuse;
     bool is_follower, is_learner, is_quarantined;
     raft_index match, leader_match; /* of any member that is in the table */
-    uint32_t proposals, reads, local_reads, long_reads, changes, transfers;
+    uint32_t proposals, reads, local_reads, long_reads, whole_reads, changes, transfers;
     raft_id transferee;
     raft_index applied; /* as it is told; 0: 8 */
     uint64_t ids, deadline_ns;

@@ -409,7 +409,7 @@ static void test_hash_kv_is_of_a_revision(void **state)
     const Etcdserverpb__HashKVResponse *now = decode(f, &etcdserverpb__hash_kvresponse__descriptor);
     assert_int_equal(now->header->revision, 2);
     assert_int_equal(now->compact_revision, -1);
-    assert_int_equal(f->loops.long_reads, 1);
+    assert_int_equal(f->loops.whole_reads, 1);
     uint32_t hash = now->hash;
     harness_set(&f->harness, "k", "w");
     hash_kv(f, 2);
