@@ -50,11 +50,9 @@ enum status http_answer_plain(unsigned code, const char *text, struct http_answe
     return buf_printf(&out->body, "%s\n", text);
 }
 
-/* Why the member is unhealthy, NULL if it is not; *detail_out follows it. */
 static const char *health_reason(const struct http_handlers *handlers,
-                                 const struct http_query *query, const char **detail_out)
+                                 const struct http_query *query)
 {
-    *detail_out = "";
     uint32_t alarms = handlers->alarms(handlers->context) & ~query->alarms_excluded;
     if ((alarms & HTTP_ALARM_NOSPACE) != 0)
         return "ALARM NOSPACE";
@@ -66,25 +64,29 @@ static const char *health_reason(const struct http_handlers *handlers,
         return "QUARANTINED";
     if (!query->serializable && !handlers->has_leader(handlers->context))
         return "RAFT NO LEADER";
-    const char *error = handlers->serializable_read(handlers->context);
-    if (error == NULL)
-        return NULL;
-    *detail_out = error;
-    return "RANGE ERROR:";
+    return NULL;
 }
 
-enum status http_answer_health(const struct http_handlers *handlers, const struct http_query *query,
-                               struct http_answer *out)
+void http_health_look(const struct http_handlers *handlers, const struct http_query *query,
+                      struct http_health *out)
 {
-    const char *detail;
-    const char *reason = health_reason(handlers, query, &detail);
-    metrics_add(reason == NULL ? METRIC_HEALTH_SUCCESSES : METRIC_HEALTH_FAILURES, 1);
-    if (reason == NULL) {
+    *out = (struct http_health){.reason = health_reason(handlers, query)};
+    if (out->reason == NULL)
+        out->read_error = handlers->serializable_read(handlers->context);
+}
+
+enum status http_answer_health(const struct http_health *health, struct http_answer *out)
+{
+    bool is_healthy = health->reason == NULL && health->read_error == NULL;
+    metrics_add(is_healthy ? METRIC_HEALTH_SUCCESSES : METRIC_HEALTH_FAILURES, 1);
+    if (is_healthy) {
         begin(out, 200, TEXT_PLAIN);
         return buf_append(&out->body, SLICE("{\"health\":\"true\",\"reason\":\"\"}"));
     }
     char text[512];
-    snprintf(text, sizeof(text), "{\"health\":\"false\",\"reason\":\"%s%s\"}", reason, detail);
+    snprintf(text, sizeof(text), "{\"health\":\"false\",\"reason\":\"%s%s\"}",
+             health->reason != NULL ? health->reason : "RANGE ERROR:",
+             health->reason != NULL ? "" : health->read_error);
     return http_answer_plain(503, text, out);
 }
 

@@ -25,9 +25,17 @@ struct http_answer {
 /* Reads one argument of the query; what is unknown changes nothing. value may be NULL. */
 void http_query_add(struct http_query *query, const char *key, const char *value);
 
+/* What /health finds: the first reason against the member, NULL if there is none. */
+struct http_health {
+    const char *reason;
+    const char *read_error; /* of the reads, that come last; NULL is success */
+};
+/* Looks at all that need not wait. */
+void http_health_look(const struct http_handlers *handlers, const struct http_query *query,
+                      struct http_health *out);
+
 /* Each fills an empty answer. Errors: buf_append()'s. */
-CHECKED enum status http_answer_health(const struct http_handlers *handlers,
-                                       const struct http_query *query, struct http_answer *out);
+CHECKED enum status http_answer_health(const struct http_health *health, struct http_answer *out);
 CHECKED enum status http_answer_version(const struct http_options *options,
                                         struct http_answer *out);
 CHECKED enum status http_answer_metrics(struct http_answer *out);

@@ -89,41 +89,71 @@ static enum MHD_Result read_argument(void *context, enum MHD_ValueKind kind, con
     return MHD_YES;
 }
 
-/* Until the linearizable read is done, or nobody waits for it any more. */
-static enum MHD_Result await_check(struct exchange *exchange, struct MHD_Connection *connection)
+static enum status fill_checks(const struct exchange *exchange, struct http_answer *out)
 {
-    const char **error = &exchange->checks.errors[CHECK_LINEARIZABLE_READ];
-    while (!check_is_done(exchange->check, error)) {
+    return http_checks_answer(&exchange->checks, out);
+}
+
+static enum status fill_health(const struct exchange *exchange, struct http_answer *out)
+{
+    return http_answer_health(&exchange->health, out);
+}
+
+/* Begins a linearizable read; a resumed connection comes here again, until that is done or nobody
+ * waits for it any more. Its error goes to *error_out before the answer is filled. */
+static enum MHD_Result answer_after_read(struct exchange *exchange,
+                                         struct MHD_Connection *connection, const char **error_out,
+                                         enum status (*fill)(const struct exchange *exchange,
+                                                             struct http_answer *out))
+{
+    const struct http_handlers *handlers = &exchange->server->options.handlers;
+    if (exchange->check == NULL) {
+        exchange->check = check_new(exchange);
+        if (exchange->check == NULL)
+            return MHD_NO;
+        handlers->linearizable_read(handlers->context, exchange->check);
+    }
+    while (!check_is_done(exchange->check, error_out)) {
         if (exchange_is_over(exchange))
             return MHD_NO;
         if (exchange_wait(exchange, connection))
             return MHD_YES;
     }
     struct http_answer answer = {0};
-    return send_answer(exchange->server, connection, http_checks_answer(&exchange->checks, &answer),
-                       &answer);
+    return send_answer(exchange->server, connection, fill(exchange, &answer), &answer);
 }
 
 static enum MHD_Result answer_checks(struct exchange *exchange, struct MHD_Connection *connection,
                                      const char *url, const struct http_query *query)
 {
     struct http_server *server = exchange->server;
-    const struct http_handlers *handlers = &server->options.handlers;
+    struct http_checks *checks = &exchange->checks;
     struct http_answer answer = {0};
-    if (exchange->check != NULL) /* resumed */
-        return await_check(exchange, connection);
-    if (http_checks_parse(url, query, &exchange->checks) != ST_OK)
+    bool is_resumed = exchange->check != NULL;
+    if (!is_resumed && http_checks_parse(url, query, checks) != ST_OK)
         return send_answer(server, connection,
                            http_answer_plain(404, "404 page not found", &answer), &answer);
-    http_checks_run(handlers, &exchange->checks);
-    if ((exchange->checks.wanted & (1U << CHECK_LINEARIZABLE_READ)) == 0)
-        return send_answer(server, connection, http_checks_answer(&exchange->checks, &answer),
-                           &answer);
-    exchange->check = check_new(exchange);
-    if (exchange->check == NULL)
-        return MHD_NO;
-    handlers->linearizable_read(handlers->context, exchange->check);
-    return await_check(exchange, connection);
+    if (!is_resumed)
+        http_checks_run(&server->options.handlers, checks);
+    if ((checks->wanted & (1U << CHECK_LINEARIZABLE_READ)) != 0)
+        return answer_after_read(exchange, connection, &checks->errors[CHECK_LINEARIZABLE_READ],
+                                 fill_checks);
+    return send_answer(server, connection, fill_checks(exchange, &answer), &answer);
+}
+
+static enum MHD_Result answer_health(struct exchange *exchange, struct MHD_Connection *connection,
+                                     const struct http_query *query)
+{
+    struct http_server *server = exchange->server;
+    struct http_health *health = &exchange->health;
+    struct http_answer answer = {0};
+    bool is_resumed = exchange->check != NULL;
+    if (!is_resumed)
+        http_health_look(&server->options.handlers, query, health);
+    bool is_well = health->reason == NULL && health->read_error == NULL;
+    if (is_resumed || (is_well && !query->serializable))
+        return answer_after_read(exchange, connection, &health->read_error, fill_health);
+    return send_answer(server, connection, fill_health(exchange, &answer), &answer);
 }
 
 static bool is_path_or_below(const char *url, const char *path)
@@ -151,13 +181,9 @@ static bool has_vars(const struct http_server *server, const char *url)
     return server->options.handlers.vars != NULL && is_page(server, url, "/debug/vars");
 }
 
-static enum status fill_answer(struct http_server *server, struct MHD_Connection *connection,
-                               const char *url, struct http_answer *answer)
+static enum status fill_answer(struct http_server *server, const char *url,
+                               struct http_answer *answer)
 {
-    struct http_query query = {0};
-    MHD_get_connection_values(connection, MHD_GET_ARGUMENT_KIND, read_argument, &query);
-    if (strcmp(url, "/health") == 0)
-        return http_answer_health(&server->options.handlers, &query, answer);
     if (strcmp(url, "/metrics") == 0)
         return http_answer_metrics(answer);
     if (is_page(server, url, "/version"))
@@ -185,12 +211,13 @@ static enum MHD_Result answer_request(struct exchange *exchange, struct MHD_Conn
         answer.allow_get = true;
         return send_answer(server, connection, st, &answer);
     }
-    if (is_checks_path(url)) {
-        struct http_query query = {0};
-        MHD_get_connection_values(connection, MHD_GET_ARGUMENT_KIND, read_argument, &query);
+    struct http_query query = {0};
+    MHD_get_connection_values(connection, MHD_GET_ARGUMENT_KIND, read_argument, &query);
+    if (strcmp(url, "/health") == 0)
+        return answer_health(exchange, connection, &query);
+    if (is_checks_path(url))
         return answer_checks(exchange, connection, url, &query);
-    }
-    return send_answer(server, connection, fill_answer(server, connection, url, &answer), &answer);
+    return send_answer(server, connection, fill_answer(server, url, &answer), &answer);
 }
 
 static enum MHD_Result begin_request(struct http_server *server, struct MHD_Connection *connection,

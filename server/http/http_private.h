@@ -42,7 +42,8 @@ struct exchange {
 
     /* The HTTP thread's. */
     struct http_checks checks;
-    struct http_check *check;
+    struct http_health health;
+    struct http_check *check; /* the linearizable read of either */
     struct gateway_call *call;
     struct MHD_Connection *stream_connection; /* of a stream that is being read */
     bool has_started, is_unary;

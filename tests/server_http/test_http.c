@@ -302,9 +302,27 @@ static void test_http_readyz_waits_while_others_are_answered(void **state)
     int waiting = dial();
     say(waiting, "GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     struct http_check *check = wait_held();
-    assert_answer(ask("/health"), 200, "{\"health\":\"true\",\"reason\":\"\"}");
+    assert_answer(ask("/livez"), 200, "ok\n");
     http_check_done(check, NULL);
     assert_answer(listen_to_end(waiting), 200, "ok\n");
+}
+
+/* A member that was cut off and still names its old leader must not call itself healthy. */
+static void test_http_health_waits_for_a_linearizable_read(void **state)
+{
+    (void)state;
+    member.hold_checks = true;
+    int waiting = dial();
+    say(waiting, "GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    struct http_check *check = wait_held();
+    assert_answer(ask("/health?serializable=true"), 200, "{\"health\":\"true\",\"reason\":\"\"}");
+    http_check_done(check, "etcdserver: request timed out");
+    assert_answer(
+        listen_to_end(waiting), 503,
+        "{\"health\":\"false\",\"reason\":\"RANGE ERROR:etcdserver: request timed out\"}\n");
+    member.hold_checks = false;
+    assert_answer(ask("/health"), 200, "{\"health\":\"true\",\"reason\":\"\"}");
+    assert_non_null(strstr(ask("/metrics"), "\netcd_server_health_failures 1\n"));
 }
 
 /* The check of a client that left, and one that is done after the server stopped: neither may touch
@@ -390,6 +408,7 @@ int main(void)
         TEST(test_http_metrics_is_prometheus_text),
         TEST(test_http_livez_and_readyz_show_each_check),
         TEST(test_http_readyz_waits_while_others_are_answered),
+        TEST(test_http_health_waits_for_a_linearizable_read),
         TEST(test_http_check_may_end_after_its_request_and_its_server),
         TEST(test_http_lives_on_after_garbage),
         TEST(test_http_serves_many_connections_and_requests_on_one),
