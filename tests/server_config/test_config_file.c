@@ -120,6 +120,20 @@ static void test_file_is_all_that_counts(void **state)
     assert_string_equal(config.name, "default");
 }
 
+/* As the sample file has it that comes with etcd: limits of TLS, and no TLS. */
+static void test_file_may_limit_a_tls_that_is_off(void **state)
+{
+    (void)state;
+    assert_int_equal(load_with("client-transport-security: {cert-file: , auto-tls: false}\n"
+                               "cipher-suites: [TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,\n"
+                               "  TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384]\n"
+                               "tls-min-version: 'TLS1.2'\ntls-max-version: 'TLS1.3'\n",
+                               NULL, ENV(NULL)),
+                     ST_OK);
+    assert_string_equal(note_value("flags are accepted and have no effect here"),
+                        "--cipher-suites,--tls-min-version,--tls-max-version");
+}
+
 static void test_file_names_what_it_does_not_know(void **state)
 {
     (void)state;
@@ -209,6 +223,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         FILE_TEST(test_file_sets_every_kind_of_value),
         FILE_TEST(test_file_is_all_that_counts),
+        FILE_TEST(test_file_may_limit_a_tls_that_is_off),
         FILE_TEST(test_file_names_what_it_does_not_know),
         FILE_TEST(test_file_refuses_wrong_types_as_etcd_does),
         FILE_TEST(test_file_refuses_what_it_cannot_read),
