@@ -261,6 +261,19 @@ static enum status hash_file(const struct dbfile_pages *pages, uint64_t size, ui
     return st;
 }
 
+/* In etcdutl's words, which scripts look for. */
+static enum status fail_digest(const struct dbfile_pages *pages, uint64_t size, const uint8_t *want,
+                               const uint8_t *got)
+{
+    char texts[2][2 * SHA256_BYTES + 1];
+    for (size_t i = 0; i < SHA256_BYTES; i++) {
+        snprintf(texts[0] + 2 * i, 3, "%02x", want[i]);
+        snprintf(texts[1] + 2 * i, 3, "%02x", got[i]);
+    }
+    return dbfile_fail(pages, ST_CORRUPT, "expected sha256 %s (behind byte %" PRIu64 "), got %s",
+                       texts[0], size, texts[1]);
+}
+
 static enum status compare_digest(const struct dbfile_pages *pages, uint64_t size, uint8_t *room,
                                   struct sha256 *digest)
 {
@@ -271,9 +284,7 @@ static enum status compare_digest(const struct dbfile_pages *pages, uint64_t siz
     if (st == ST_OK)
         st = dbfile_read_exactly(pages, size, want, sizeof(want));
     if (st == ST_OK && memcmp(want, got, sizeof(want)) != 0)
-        return dbfile_fail(
-            pages, ST_CORRUPT,
-            "the SHA-256 at its end, behind byte %" PRIu64 ", is not that of its content", size);
+        return fail_digest(pages, size, want, got);
     return st;
 }
 

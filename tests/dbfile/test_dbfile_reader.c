@@ -440,6 +440,8 @@ static void test_digest_is_compared(void **state)
             file.data[at - 1] ^= 1;
         db_open(&open, buf_slice(&file));
         assert_int_equal(dbfile_check_digest(open.file, &open.why), spoil ? ST_CORRUPT : ST_OK);
+        struct slice why = buf_slice(&open.why);
+        assert_true(!spoil || memmem(why.data, why.len, "expected sha256 ", 16) != NULL);
         db_open_deinit(&open);
         if (spoil)
             file.data[at - 1] ^= 1;

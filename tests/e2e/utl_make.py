@@ -364,7 +364,7 @@ def refusals(checks, tools, snapshot, top):
     damaged[len(damaged) // 2] ^= 1
     with open(f"{top}/damaged.db", "wb") as file:
         file.write(damaged)
-    refused("a damaged snapshot", "SHA-256", "snapshot", "restore", f"{top}/damaged.db", "--data-dir", f"{top}/unmade")
+    refused("a damaged snapshot", "expected sha256 ", "snapshot", "restore", f"{top}/damaged.db", "--data-dir", f"{top}/unmade")
     refused("no snapshot", "no such file", "snapshot", "restore", f"{top}/none", "--data-dir", f"{top}/unmade")
     tools.utl(*restore, f"{top}/unmade", "--dry-run")
     checks.check(not os.path.exists(f"{top}/unmade"), "what was refused, or only tried, made a directory")
