@@ -52,7 +52,9 @@ struct config {
     bool strict_reconfig_check, pre_vote, force_new_cluster;
     bool initial_corrupt_check;
     int64_t corrupt_check_time_ns; /* 0: never */
-    int64_t watch_progress_ns;     /* between two notifications of an idle watch */
+    bool compact_hash_check;
+    int64_t compact_hash_check_time_ns;
+    int64_t watch_progress_ns; /* between two notifications of an idle watch */
     uint64_t heartbeat_ms, election_ms;
     uint64_t quota_warning_percent, quota_alarm_clear_percent; /* of the quota; 0: not */
     uint64_t auto_compaction_retention; /* revisions or nanoseconds, by the mode; 0: never */
@@ -76,7 +78,6 @@ struct config {
     const char *log_level_text, *log_outputs_text, *logger;
     const char *auto_compaction_mode, *auto_compaction_retention_text; /* "periodic", "revision" */
     const char *tls_min_version, *tls_max_version;
-    int64_t compact_hash_check_time_ns;
     bool lease_checkpoint, lease_checkpoint_persist;
 
     int exit_code;             /* of the process, when config_load() did not say ST_OK */

@@ -1,6 +1,7 @@
 #include "server/run/corruption_watch.h"
 
 #include "base/list.h"
+#include "base/minmax.h"
 #include "server/loops/loops.h"
 #include "server/run/ask.h"
 #include "base/clock_real.h"
@@ -134,10 +135,26 @@ enum status corruption_watch_check_initial(struct corruption_watch *w, char *why
     return ST_OK;
 }
 
+static int64_t compact_revision(const struct corruption_watch *w)
+{
+    int64_t current, compacted;
+    mvcc_revisions(w->mvcc, &current, &compacted);
+    return compacted;
+}
+
+static uint32_t others_count(const struct corruption_watch *w)
+{
+    struct members *members = machine_members(w->machine);
+    uint32_t count = members_count(members) - 1;
+    members_unref(members);
+    return count;
+}
+
 static void check(struct corruption_watch *w)
 {
     struct corruption found;
     struct corruption_source source = source_of(w);
+    int64_t compacted = compact_revision(w);
     enum api_error error = corruption_check_periodic(&source, &found);
     if (error != API_OK) {
         log_warn("failed to check hash KV", LOG_STR("error", api_error_text(error)));
@@ -147,35 +164,63 @@ static void check(struct corruption_watch *w)
         raise_alarm(w, found.odd[i], found.why);
     log_info("finished peer corruption check",
              LOG_U64("number-of-peers-checked", found.compared_count));
+    if (found.compared_count == others_count(w))
+        w->compared_compact_revision = compacted;
+}
+
+/* ---- the thread ---- */
+
+static bool is_due(const struct corruption_timer *timer, uint64_t now_ns)
+{
+    return timer->interval_ns != 0 && now_ns >= timer->next_ns;
+}
+
+static uint64_t rewind_timer(struct corruption_timer *timer, uint64_t now_ns)
+{
+    if (timer->interval_ns == 0)
+        return UINT64_MAX;
+    if (is_due(timer, now_ns))
+        timer->next_ns = now_ns + timer->interval_ns;
+    return timer->next_ns;
 }
 
 static uint64_t step(void *context, uint64_t now_ns)
 {
     struct corruption_watch *w = context;
-    if (now_ns < w->next_ns)
-        return w->next_ns;
     struct loops_status status;
     loops_get_status(w->loops, &status);
-    if (status.is_leader)
+    bool is_wanted =
+        is_due(&w->always, now_ns) ||
+        (is_due(&w->compacted, now_ns) && compact_revision(w) > w->compared_compact_revision);
+    if (status.is_leader && is_wanted)
         check(w);
-    w->next_ns = clock_monotonic_ns(clock_real()) + w->interval_ns;
-    return w->next_ns;
+    now_ns = clock_monotonic_ns(clock_real());
+    uint64_t always_ns = rewind_timer(&w->always, now_ns);
+    return min_u64(always_ns, rewind_timer(&w->compacted, now_ns));
+}
+
+static bool has_thread(const struct corruption_watch *w)
+{
+    return w->always.interval_ns != 0 || w->compacted.interval_ns != 0;
 }
 
 enum status corruption_watch_start(struct corruption_watch *w)
 {
-    if (w->interval_ns == 0)
+    if (!has_thread(w))
         return ST_OK;
     log_info("enabled corruption checking", LOG_HEX("local-member-id", w->member_id),
-             LOG_DURATION("interval", w->interval_ns));
-    w->next_ns = clock_monotonic_ns(clock_real()) + w->interval_ns;
+             LOG_DURATION("interval", w->always.interval_ns),
+             LOG_DURATION("compact-check-time-interval", w->compacted.interval_ns));
+    uint64_t now_ns = clock_monotonic_ns(clock_real());
+    w->always.next_ns = now_ns + w->always.interval_ns;
+    w->compacted.next_ns = now_ns + w->compacted.interval_ns;
     enum status st = thread_init(&w->thread, "corruption", clock_real(), step, w);
     return st == ST_OK ? thread_start(&w->thread) : st;
 }
 
 void corruption_watch_stop(struct corruption_watch *w)
 {
-    if (w->interval_ns == 0 || w->loops == NULL)
+    if (!has_thread(w) || w->loops == NULL)
         return;
     thread_stop(&w->thread);
     thread_deinit(&w->thread);

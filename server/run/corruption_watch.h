@@ -1,5 +1,6 @@
 /* server/run/corruption_watch.h - compares this member's data with that of the others: before it
- * serves, and now and then while it leads. Hashing and asking take time, so it has a thread. */
+ * serves, and while it leads now and then, or after compactions. Hashing and asking take time, so
+ * it has a thread. */
 #ifndef SERVER_RUN_CORRUPTION_WATCH_H
 #define SERVER_RUN_CORRUPTION_WATCH_H
 #include "base/status.h"
@@ -13,6 +14,12 @@
 struct machine;
 struct mvcc;
 
+/* When to look. */
+struct corruption_timer {
+    uint64_t interval_ns; /* 0: never */
+    uint64_t next_ns;
+};
+
 struct corruption_watch {
     struct thread thread;
     struct loops *loops; /* borrowed, as are the others */
@@ -21,15 +28,16 @@ struct corruption_watch {
     raft_id member_id;
     uint64_t cluster_id;
     uint64_t timeout_ns;
-    uint64_t interval_ns; /* 0: only before it serves */
-    uint64_t next_ns;
+    struct corruption_timer always;
+    struct corruption_timer compacted; /* compares if there was a compaction */
+    int64_t compared_compact_revision; /* that every member was compared at */
 };
 
 /* The fields are set. Compares with those that answer; ST_CORRUPT: this member differs from one of
  * them and must not serve; why says so. What does not answer is passed over. The loops run. */
 CHECKED enum status corruption_watch_check_initial(struct corruption_watch *watch, char *why,
                                                    size_t why_bytes);
-/* Starts the thread, if there is an interval. Errors: ST_NO_MEMORY, ST_IO. */
+/* Starts the thread, if a timer has an interval. Errors: ST_NO_MEMORY, ST_IO. */
 CHECKED enum status corruption_watch_start(struct corruption_watch *watch);
 void corruption_watch_stop(struct corruption_watch *watch); /* zeroed is fine */
 #endif

@@ -118,6 +118,8 @@ static bool open_member(struct program *p)
         .force_new_cluster = c->force_new_cluster,
         .check_corruption_first = c->initial_corrupt_check,
         .check_corruption_every_ns = (uint64_t)max_i64(c->corrupt_check_time_ns, 0),
+        .check_compactions_every_ns =
+            c->compact_hash_check ? (uint64_t)c->compact_hash_check_time_ns : 0,
         .watch_progress_every_ns = (uint64_t)max_i64(c->watch_progress_ns, 0),
         .pre_vote = c->pre_vote,
         .strict_reconfig = c->strict_reconfig_check,

@@ -352,7 +352,8 @@ static void make_publisher(struct member *m)
                                   .member_id = m->member_id,
                                   .cluster_id = m->cluster_id,
                                   .timeout_ns = member_request_timeout_ns(m),
-                                  .interval_ns = m->options.check_corruption_every_ns};
+                                  .always = {m->options.check_corruption_every_ns, 0},
+                                  .compacted = {m->options.check_compactions_every_ns, 0}};
     m->auto_compaction = (struct auto_compaction){.loops = m->loops,
                                                   .mvcc = m->mvcc,
                                                   .by_revision = m->options.compact_by_revision,

@@ -32,9 +32,10 @@ struct member_options {
     const char *initial_cluster, *cluster_token;
     bool initial_cluster_exists; /* --initial-cluster-state=existing */
     bool force_new_cluster;
-    bool check_corruption_first;        /* --experimental-initial-corrupt-check */
-    uint64_t check_corruption_every_ns; /* 0: never */
-    uint64_t watch_progress_every_ns;   /* --experimental-watch-progress-notify-interval */
+    bool check_corruption_first;         /* --experimental-initial-corrupt-check */
+    uint64_t check_corruption_every_ns;  /* 0: never */
+    uint64_t check_compactions_every_ns; /* --experimental-compact-hash-check-*; 0: never */
+    uint64_t watch_progress_every_ns;    /* --experimental-watch-progress-notify-interval */
     bool pre_vote, strict_reconfig;
     bool lease_checkpoint, lease_checkpoint_persist;
     uint32_t heartbeat_ms, election_ms;

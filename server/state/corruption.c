@@ -125,17 +125,6 @@ enum api_error corruption_check_periodic(const struct corruption_source *source,
     return API_OK;
 }
 
-void corruption_check_compaction(const struct corruption_source *source,
-                                 const struct hash_answer *kept, int64_t revision,
-                                 struct corruption *out)
-{
-    struct hash_answer others[MEMBERS_MAX];
-    *out = (struct corruption){0};
-    uint32_t count = source->others(source->context, revision, others);
-    count_compared(kept, others, count, out);
-    compare(kept, others, count, out);
-}
-
 /* ---- over HTTP ---- */
 
 enum status hash_request_encode(int64_t revision, struct buf *out)

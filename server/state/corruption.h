@@ -48,11 +48,6 @@ enum api_error corruption_check_initial(const struct corruption_source *source,
 /* From time to time, by the leader. Errors: of own and of catch_up; nothing is judged then. */
 enum api_error corruption_check_periodic(const struct corruption_source *source,
                                          struct corruption *out);
-/* The hashes that members kept of one compaction: by the leader, for each revision that it has not
- * compared with everybody yet, newest first. kept: this member's. */
-void corruption_check_compaction(const struct corruption_source *source,
-                                 const struct hash_answer *kept, int64_t revision,
-                                 struct corruption *out);
 
 /* ---- GET /members/hashkv ---- */
 

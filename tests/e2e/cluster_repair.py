@@ -55,6 +55,25 @@ def odd_one_out(args, checks, folder):
     cluster.stop()
 
 
+def odd_after_compaction(args, checks, folder):
+    """The same with the check that waits for a compaction."""
+    cluster = cluster_lib.Cluster(args.cleat, folder, 3, etcdctl=args.etcdctl,
+                                  flags=["--backend=sqlite", "--experimental-compact-hash-check-enabled",
+                                         "--experimental-compact-hash-check-time=100ms"]).start()
+    for i in range(KEYS):
+        cluster.ctl("put", f"k{i}", str(i))
+    odd = cluster.followers()[0]
+    odd_id = cluster.id_of(odd)
+    odd.stop()
+    lose_a_record(odd)
+    cluster.restart(odd)
+    checks.equal(cluster.ctl("alarm", "list"), "", "alarms before a compaction")
+    cluster.ctl("compaction", str(KEYS))
+    lib.wait_until(lambda: "CORRUPT" in cluster.ctl("alarm", "list", check=False), 20, "an alarm")
+    checks.check(f"memberID:{odd_id} alarm:CORRUPT" in cluster.ctl("alarm", "list", check=False), "the alarm names it")
+    cluster.stop()
+
+
 def last_survivor(args, checks, folder):
     """--force-new-cluster with two of three gone for good; the cluster grows again from there."""
     cluster = cluster_lib.Cluster(args.cleat, folder, 3, etcdctl=args.etcdctl).start()
@@ -112,7 +131,7 @@ def main():
     args.etcdctl = lib.need_program(args.etcdctl)
     checks = lib.Checks()
     folder = lib.temp_dir("cluster-repair")
-    for part in (refused_flags, last_survivor, odd_one_out):
+    for part in (refused_flags, last_survivor, odd_one_out, odd_after_compaction):
         print(f"== {part.__name__}", flush=True)
         part_folder = os.path.join(folder, part.__name__)
         os.mkdir(part_folder)
