@@ -304,7 +304,7 @@ def lease_of_a_new_leader(checks, cluster, apis):
         time.sleep(0.2)
     reply = other.Range(key=b"leased", timeout_s=10)
     checks.check(reply.count == 1 or time.monotonic() - killed > 4, "it outlives its time when the leader changes")
-    lib.wait_until(lambda: other.Range(key=b"leased").count == 0, 10, "the key goes in the end")
+    lib.wait_until(lambda: other.Range(key=b"leased").count == 0, 30, "the key goes in the end")
     cluster.restart(leader)
 
 

@@ -36,7 +36,7 @@ class Side:
         request = urllib.request.Request(f"http://{self.cluster.members[member].endpoint}/v3/{path}",
                                          json.dumps(body).encode(), {"Authorization": token} if token else {})
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=20) as answer:
                 return answer.status, json.loads(answer.read())
         except urllib.error.HTTPError as error:
             return error.code, json.loads(error.read())

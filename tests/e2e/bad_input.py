@@ -295,7 +295,7 @@ def main():
     for part in (try_requests, try_deep_txns, try_broken_http2, try_wrong_http, try_silence):
         part(v)
         try:
-            lib.wait_until(lambda: v.fds() <= fds + FDS_SLACK, 20, "")
+            lib.wait_until(lambda: v.fds() <= fds + FDS_SLACK, 30, "")
         except TimeoutError:
             checks.check(False, f"{part.__name__}: {v.fds()} file descriptors, {fds} at the start")
     checks.equal(v.server.stop(), 0, "exit code")

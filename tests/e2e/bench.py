@@ -33,9 +33,13 @@ def check_kv(args, checks, server, top):
     checks.equal(code, 0, "kv mixed: " + text)
     checks.equal([row["count"] for row in rows(top + "/mixed.json")], [50, 50, 100], "mixed rows")
 
-    code, text = run(args, *kv, "--rate", "200", "--seconds", "2", "--json", top + "/paced.json")
+    code, text = run(args, *kv, "--rate", "200", "--total", "400", "--json", top + "/paced.json")
     checks.equal(code, 0, "kv with a rate: " + text)
-    checks.equal(rows(top + "/paced.json")[0]["count"], 400, "puts that were due")
+    paced = rows(top + "/paced.json")[0]
+    checks.check(paced["count"] == 400 and paced["per_second"] < 210, f"none before it is due: {paced}")
+    code, text = run(args, *kv, "--rate", "200", "--seconds", "1", "--json", top + "/paced.json")
+    checks.equal(code, 0, "kv with a rate, by time: " + text)
+    checks.check(0 < rows(top + "/paced.json")[0]["count"] <= 200, "no more than were due: " + text)
 
     code, text = run(args, *kv, "--total", "3", "--value-bytes", "3000000")
     checks.check(code == 1 and "first error: ResourceExhausted" in text,
@@ -66,14 +70,14 @@ def check_watch(args, checks, server, top):
 
 def check_lease(args, checks, server, top):
     lease = ["lease", "--endpoint", "http://" + server.endpoint, "--leases", "200", "--connections", "2", "--streams",
-             "5", "--ttl", "2", "--seconds", "3", "--pid", str(server.pid), "--json", top + "/lease.json"]
-    for words in ([], ["--rate", "300"]):
-        code, text = run(args, *lease, *words)
+             "5", "--pid", str(server.pid), "--json", top + "/lease.json"]
+    for words in ([], ["--rate", "300"]):  # each one is renewed more than once a second
+        code, text = run(args, *lease, "--ttl", "3", "--seconds", "4", *words)
         checks.equal(code, 0, f"lease {words}: " + text)
         grant, kept, revoke = rows(top + "/lease.json")
         checks.equal((grant["count"], revoke["count"]), (200, 200), "grants and revocations")
         checks.check(kept["count"] > 400 and revoke["expired"] == 0 and kept["cpu_us_per_op"] > 0, f"renewals: {kept}")
-    code, text = run(args, *lease, "--rate", "10", "--seconds", "5")
+    code, text = run(args, *lease, "--ttl", "2", "--seconds", "5", "--rate", "10")
     checks.check(code == 1 and "times a lease had ended" in text, "leases that are not kept alive end: " + text)
 
 

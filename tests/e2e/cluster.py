@@ -86,7 +86,7 @@ def hand_over(args, checks, folder, cluster):
         id_ = cluster.member_ids()[target.name]
         out = cluster.ctl("move-leader", id_, members=[leader])
         checks.check("Leadership transferred" in out, f"move-leader says so: {out}")
-        lib.wait_until(lambda t=target: cluster.leader() is t, 5, f"{target.name} leads")
+        lib.wait_until(lambda t=target: cluster.leader() is t, 30, f"{target.name} leads")
     report = load.end()
     judged(checks, report, "move-leader")
     checks.check(report.get("gap_longest_ms", 10**6) < ELECTION_MS, "a hand-over is quicker than an election")
@@ -99,13 +99,13 @@ def replace(args, checks, folder, cluster):
     load = cluster_lib.Load(args.load, cluster.members[:2], "--clients", 16, "--seed", args.seed + 3)
     gone = cluster.members[2]
     cluster.remove(gone)
-    lib.wait_until(lambda: not gone.is_alive(), 20, "the removed member ends")
+    lib.wait_until(lambda: not gone.is_alive(), 30, "the removed member ends")
     checks.check(b"removed" in gone.log(), "a removed member says why it ends")
     added = cluster.grow()
     cluster.wait_healthy([added])
     checks.equal(cluster.ctl("member", "list").count("started"), 3, "the new member is one of three")
     learner = cluster.grow(learner=True)
-    lib.wait_until(lambda: learner.is_alive() and cluster.status(learner) is not None, 20, "the learner answers")
+    lib.wait_until(lambda: learner.is_alive() and cluster.status(learner) is not None, 30, "the learner answers")
     refused = cluster.ctl("put", "a", "b", members=[learner], check=False)
     checks.check("rpc not supported for learner" in refused, f"a learner refuses clients: {refused}")
     learner_id = cluster.member_ids()[learner.name]
@@ -113,10 +113,10 @@ def replace(args, checks, folder, cluster):
 
     def promote():
         return "promoted" in cluster.ctl("member", "promote", learner_id, members=voters, check=False)
-    lib.wait_until(promote, 20, "the learner is promoted")
+    lib.wait_until(promote, 30, "the learner is promoted")
     cluster.wait_healthy([learner])
     cluster.remove(learner)
-    lib.wait_until(lambda: not learner.is_alive(), 20, "the removed learner ends")
+    lib.wait_until(lambda: not learner.is_alive(), 30, "the removed learner ends")
     judged(checks, load.end(), "remove, add, learner, promote")
 
 
@@ -157,7 +157,7 @@ def same_state(checks, cluster, what):
         out = cluster.ctl("endpoint", "hashkv", check=False)
         return {line.split(",")[-1].strip() for line in out.strip().splitlines()}
     try:
-        lib.wait_until(lambda: len(hashes()) == 1, 20, "one hash")
+        lib.wait_until(lambda: len(hashes()) == 1, 30, "one hash")
         checks.check(True, what)
     except TimeoutError:
         checks.check(False, f"{what}: the members differ: {hashes()}")

@@ -132,7 +132,7 @@ class Cluster:
         def add():  # refused until every member has been heard of for 5 s (strict reconfig check)
             out = self.ctl("member", "add", member.name, f"--peer-urls={member.peer_url}", *options, check=False)
             return "added to cluster" in out
-        lib.wait_until(add, 20, "member add is accepted")
+        lib.wait_until(add, 30, "member add is accepted")
         member.initial_cluster = self.initial_cluster(self.members + [member])
         member.state = "existing"
         self.members.append(member)
@@ -146,7 +146,7 @@ class Cluster:
         def remove():  # refused until enough of the rest have been heard of for 5 s
             out = self.ctl("member", "remove", id_, members=[m for m in others if m.is_alive()], check=False)
             return "removed from cluster" in out
-        lib.wait_until(remove, 20, f"member remove of {member.name} is accepted")
+        lib.wait_until(remove, 30, f"member remove of {member.name} is accepted")
         self.members = others
 
     def member_ids(self):

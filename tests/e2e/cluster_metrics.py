@@ -17,7 +17,7 @@ STALL_MS = 2500
 
 def metrics(member):
     """name{labels} -> value of one member."""
-    status, body = lib.http_get(f"http://{member.endpoint}/metrics", timeout_s=5)
+    status, body = lib.http_get(f"http://{member.endpoint}/metrics")
     if status != 200:
         raise RuntimeError(f"{member.name} gives no metrics: {status}")
     rows = (line.rsplit(" ", 1) for line in body.decode().splitlines() if line and not line.startswith("#"))
@@ -79,10 +79,10 @@ def at_rest(checks, cluster):
     for member in cluster.members:
         other = next(m for m in cluster.members if m is not member)
         lib.wait_until(lambda m=member: value(m, "etcd_server_proposals_committed_total") ==
-                       value(m, "etcd_server_proposals_applied_total"), 5, f"{member.name} has applied all")
+                       value(m, "etcd_server_proposals_applied_total"), 30, f"{member.name} has applied all")
         lib.wait_until(lambda m=member, o=other: labelled(m, "etcd_network_peer_round_trip_time_seconds_count",
-                                                          To=ids[o.name]) > 0, 10, f"{member.name} measured a round trip")
-        lib.wait_until(lambda m=member: labelled(m, "etcd_cluster_version", cluster_version="3.5") == 1, 5,
+                                                          To=ids[o.name]) > 0, 30, f"{member.name} measured a round trip")
+        lib.wait_until(lambda m=member: labelled(m, "etcd_cluster_version", cluster_version="3.5") == 1, 30,
                        f"{member.name} knows the cluster's version")
         now = metrics(member)
         for name, least in (("etcd_server_has_leader", 1), ("etcd_server_leader_changes_seen_total", 1),
@@ -112,13 +112,13 @@ def leader_changes(checks, cluster):
     before = {m.name: value(m, "etcd_server_leader_changes_seen_total") for m in cluster.members}
     ids = cluster.member_ids()
     cluster.ctl("move-leader", ids[new.name], members=[old])
-    lib.wait_until(lambda: value(new, "etcd_server_is_leader") == 1, 5, "the new leader says that it leads")
+    lib.wait_until(lambda: value(new, "etcd_server_is_leader") == 1, 30, "the new leader says that it leads")
     checks.equal(value(old, "etcd_server_is_leader"), 0, "the old one no more")
     for member in cluster.members:
-        lib.wait_until(lambda m=member: value(m, "etcd_server_leader_changes_seen_total") == before[m.name] + 1, 5,
+        lib.wait_until(lambda m=member: value(m, "etcd_server_leader_changes_seen_total") == before[m.name] + 1, 30,
                        f"{member.name} counts one change of leader")
         lib.wait_until(lambda m=member: any(f"leader {ids[new.name]}" in row["msg"] or f"to {ids[new.name]}" in row["msg"]
-                                            for row in lines(m, "raft.node")), 5, f"{member.name} logs who leads now")
+                                            for row in lines(m, "raft.node")), 30, f"{member.name} logs who leads now")
 
 
 def disk_hangs(checks, cluster, disk):
@@ -130,9 +130,9 @@ def disk_hangs(checks, cluster, disk):
     disk.stall(STALL_MS)
     others = [m for m in cluster.members if m is not member]
     cluster.ctl("put", "during", "a stall", members=others)
-    lib.wait_until(lambda: value(member, "cleat_disk_wal_stalled_seconds") >= 1, 5, "the metric shows the stall")
-    lib.wait_until(lambda: value(member, "cleat_disk_wal_stalled_seconds") == 0, 10, "and its end")
-    lib.wait_until(lambda: lines(member, "the disk of the log answers again"), 5, "the log tells the end")
+    lib.wait_until(lambda: value(member, "cleat_disk_wal_stalled_seconds") >= 1, 30, "the metric shows the stall")
+    lib.wait_until(lambda: value(member, "cleat_disk_wal_stalled_seconds") == 0, 30, "and its end")
+    lib.wait_until(lambda: lines(member, "the disk of the log answers again"), 30, "the log tells the end")
     checks.equal(value(member, "cleat_disk_wal_stalls_total"), 1, "one stall")
     checks.equal(len(lines(member, "the disk of the log hangs")), 1, "one line when it begins")
     checks.equal(len(lines(member, "the disk of the log answers again")), 1, "one line when it ends")
@@ -141,11 +141,11 @@ def disk_hangs(checks, cluster, disk):
 
 def snapshot_promotion_removal(checks, cluster):
     new = cluster.grow(learner=True)
-    lib.wait_until(lambda: new.is_healthy() or cluster.status(new) is not None, 20, "the learner answers")
+    lib.wait_until(lambda: new.is_healthy() or cluster.status(new) is not None, 30, "the learner answers")
     ids = cluster.member_ids()
     old = [m for m in cluster.members if m is not new]
     leader = cluster.wait_leader(old)
-    lib.wait_until(lambda: labelled(leader, "etcd_network_snapshot_send_success", To=ids[new.name]) == 1, 10,
+    lib.wait_until(lambda: labelled(leader, "etcd_network_snapshot_send_success", To=ids[new.name]) == 1, 30,
                    "the leader counts a snapshot")
     checks.equal(labelled(leader, "etcd_network_snapshot_send_total_duration_seconds_count", To=ids[new.name]), 1,
                  "and how long it took")
@@ -160,11 +160,11 @@ def snapshot_promotion_removal(checks, cluster):
 
     def promote():
         return "promoted" in cluster.ctl("member", "promote", ids[new.name], members=[leader], check=False)
-    lib.wait_until(promote, 20, "the learner is promoted")
+    lib.wait_until(promote, 30, "the learner is promoted")
     checks.equal(value(leader, "etcd_server_learner_promote_successes"), 1, "the leader counts the promotion")
-    lib.wait_until(lambda: value(new, "etcd_server_is_learner") == 0, 5, "it is a voter")
+    lib.wait_until(lambda: value(new, "etcd_server_is_learner") == 0, 30, "it is a voter")
     cluster.remove(new)
-    lib.wait_until(lambda: not new.is_alive(), 20, "the removed member ends")
+    lib.wait_until(lambda: not new.is_alive(), 30, "the removed member ends")
     said = [row for row in lines(new, "server error") if "permanently removed" in row.get("error", "")]
     checks.equal(len(said), 1, "one line of the removed member says why it ends")
 
@@ -175,14 +175,14 @@ def upkeep(checks, cluster):
         cluster.ctl("put", "again", str(i), members=[member])
     revision = cluster.status(member)["header"]["revision"]
     cluster.ctl("compaction", str(revision), "--physical", members=[member])
-    lib.wait_until(lambda: value(member, "etcd_debugging_mvcc_db_compaction_keys_total") >= 19, 5, "what was compacted counts")
+    lib.wait_until(lambda: value(member, "etcd_debugging_mvcc_db_compaction_keys_total") >= 19, 30, "what was compacted counts")
     checks.equal(value(member, "etcd_debugging_mvcc_compact_revision"), revision, "the compact revision")
     checks.equal(value(member, "etcd_debugging_mvcc_db_compaction_total_duration_milliseconds_count"), 1, "its time")
     checks.check(abs(value(member, "etcd_debugging_mvcc_db_compaction_last") - time.time()) < 60, "its moment")
     cluster.ctl("defrag", members=[member])
     run(cluster.etcdctl, "--endpoints", member.endpoint, "snapshot", "save", os.path.join(cluster.folder, "a.db"))
     checks.equal(value(member, "etcd_disk_backend_snapshot_duration_seconds_count"), 1, "a snapshot for a client")
-    lib.wait_until(lambda: value(member, "etcd_disk_backend_commit_duration_seconds_count") > 0, 10, "commits of the store")
+    lib.wait_until(lambda: value(member, "etcd_disk_backend_commit_duration_seconds_count") > 0, 30, "commits of the store")
 
 
 def main():

@@ -39,7 +39,7 @@ def lead(cluster, member, checks):
     leader = cluster.wait_leader()
     if leader is not member:
         cluster.ctl("move-leader", cluster.member_ids()[member.name], members=[leader])
-    lib.wait_until(lambda: cluster.leader() is member, 10, f"{member.name} leads")
+    lib.wait_until(lambda: cluster.leader() is member, 30, f"{member.name} leads")
     checks.check(True, f"{member.name} leads")
 
 

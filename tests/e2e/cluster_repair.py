@@ -36,7 +36,7 @@ def odd_one_out(args, checks, folder):
     lose_a_record(odd)
     odd.flags.append("--experimental-initial-corrupt-check")
     odd.launch()
-    lib.wait_until(lambda: not odd.is_alive(), 20, "the odd one ends")
+    lib.wait_until(lambda: not odd.is_alive(), 30, "the odd one ends")
     checks.equal(odd.process.returncode, 1, "the exit code of a member that differs")
     checks.check(b"found data inconsistency with peers" in odd.log(), "it says why it ends")
     odd.flags.pop()
@@ -45,7 +45,7 @@ def odd_one_out(args, checks, folder):
     def alarms():
         others = [m for m in cluster.members if m is not odd]
         return cluster.ctl("alarm", "list", members=others, check=False)
-    lib.wait_until(lambda: "CORRUPT" in alarms(), 20, "an alarm")
+    lib.wait_until(lambda: "CORRUPT" in alarms(), 30, "an alarm")
     checks.check(f"memberID:{odd_id} alarm:CORRUPT" in alarms(), f"the alarm names it: {alarms()}")
     refused = cluster.ctl("put", "a", "b", check=False)
     checks.check("corrupt cluster" in refused, f"writes are refused: {refused}")

@@ -54,7 +54,7 @@ class Run:
             return
         self.tokens[user] = answer["token"]
         index = applied(giver)
-        lib.wait_until(lambda: all(applied(m) >= index for m in self.cluster.members), 20, "all know the token")
+        lib.wait_until(lambda: all(applied(m) >= index for m in self.cluster.members), 30, "all know the token")
 
     def do(self, caller, path, **fields):
         answer = call(self.any(), path, self.tokens.get(caller), **fields)

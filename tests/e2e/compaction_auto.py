@@ -79,7 +79,7 @@ def settles(checks, cluster, leader):
 def another_leader(checks, cluster, leader):
     target = cluster.followers()[0]
     cluster.ctl("move-leader", f"{cluster.id_of(target):x}", members=[leader])
-    lib.wait_until(lambda: cluster.leader() is target, 10, "another one leads")
+    lib.wait_until(lambda: cluster.leader() is target, 30, "another one leads")
     put(cluster, "again")
     newest = put(cluster, "newest")
     before = len(lines(leader, STARTING))
@@ -98,7 +98,7 @@ class ByRevision(lib.Scenario):
 
     def write(self, member, count):
         """The revision of the last of them."""
-        connection = http.client.HTTPConnection(member.host, member.client_port, timeout=10)
+        connection = http.client.HTTPConnection(member.host, member.client_port, timeout=20)
         for i in range(count):
             value = base64.b64encode(b"%d" % i).decode()
             connection.request("POST", "/v3/kv/put", json.dumps({"key": "a2V5", "value": value}))
@@ -113,9 +113,9 @@ class ByRevision(lib.Scenario):
         lib.wait_until(lambda: is_compacted(self.cluster, newest - REVISIONS_KEPT - 1), 45, "it compacts at a look")
         print(f"{self.what}: compacted {time.monotonic() - at:+.1f} s from the look of whoever was ready last", flush=True)
         for member in self.cluster.members:
-            lib.wait_until(lambda m=member: is_compacted(self.cluster, newest - REVISIONS_KEPT - 1, [m]), 5, f"{member.name} has it")
+            lib.wait_until(lambda m=member: is_compacted(self.cluster, newest - REVISIONS_KEPT - 1, [m]), 30, f"{member.name} has it")
             self.equal(is_compacted(self.cluster, newest - REVISIONS_KEPT, [member]), False, f"{member.name} keeps the newest {REVISIONS_KEPT}")
-        lib.wait_until(lambda: lines(leader, REVISION_COMPLETED), 5, "the leader tells of it")
+        lib.wait_until(lambda: lines(leader, REVISION_COMPLETED), 30, "the leader tells of it")
         told = [(row["revision"], row["revision-compaction-retention"], "took" in row) for row in lines(leader, REVISION_COMPLETED)]
         self.equal(told, [(newest - REVISIONS_KEPT, REVISIONS_KEPT, True)], f"what {leader.name} says")
         time.sleep(max(0, at + 5 - time.monotonic()))  # the others have looked as well, and none will before the next
@@ -128,7 +128,7 @@ class ByRevision(lib.Scenario):
         self.look_of(leader, newest, began + LOOK_S)
         target = cluster.followers()[0]
         cluster.ctl("move-leader", f"{cluster.id_of(target):x}", members=[leader])
-        lib.wait_until(lambda: cluster.leader() is target, 10, "another one leads")
+        lib.wait_until(lambda: cluster.leader() is target, 30, "another one leads")
         newest = self.write(target, 300)
         self.look_of(target, newest, began + 2 * LOOK_S)
         counts = sorted(len(lines(member, REVISION_STARTING)) for member in cluster.members)
@@ -147,10 +147,10 @@ def refusals(args, checks, folder):
         member = lib.Server(args.cleat, os.path.join(folder, "refused" + retention), flags=[f"--auto-compaction-retention={retention}"])
         member.launch()
         if retention == "1":  # an hour
-            lib.wait_until(member.is_healthy, 20, "one hour is a retention")
+            lib.wait_until(member.is_healthy, 30, "one hour is a retention")
             member.stop()
             continue
-        checks.equal(member.process.wait(timeout=10), 1, f"--auto-compaction-retention={retention} is refused")
+        checks.equal(member.process.wait(timeout=30), 1, f"--auto-compaction-retention={retention} is refused")
 
 
 def main():

@@ -14,6 +14,7 @@ import sys
 import lib
 
 SAME_VERSION = "3.5."
+FLAGS = ["--bcrypt-cost=4"]  # dearer passwords keep a busy machine for longer than a client waits to be let in
 
 # What differs between two runs, and the word that stands for it.
 MASKS = [
@@ -89,7 +90,7 @@ class Lasting:
         self.process.stdin.write(line.encode() + b"\n")
         self.process.stdin.flush()
 
-    def prints(self, expected, timeout=10):
+    def prints(self, expected, timeout=30):
         """Waits until the output, all of it, is what is expected: bytes or a pattern."""
         def is_there():
             self.got += self.process.stdout.read() or b""
@@ -106,7 +107,7 @@ class Lasting:
         if number is not None:
             self.process.send_signal(number)
         try:
-            out, rest = self.process.communicate(timeout=15)
+            out, rest = self.process.communicate(timeout=30)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.checks.check(False, f"{self.what}: does not end")
@@ -204,7 +205,7 @@ def check_lock(tools, server):
     holder.prints(re.compile(rb"L/[0-9a-f]+\n\n"))
     second = Lasting(tools, *here, "lock", "L", "sh", "--", "-c", "echo $ETCD_LOCK_KEY $ETCD_LOCK_REV; exit 3")
     third = Lasting(tools, *here, "lock", "L")
-    lib.wait_until(lambda: tools.run(*here, "get", "L/", "--prefix", "--keys-only").stdout.count(b"L/") == 3, 10,
+    lib.wait_until(lambda: tools.run(*here, "get", "L/", "--prefix", "--keys-only").stdout.count(b"L/") == 3, 30,
                    "two waiting for the lock")
     third.ends(1, b"Error: context canceled\n", signal.SIGTERM)  # gives up its place
     holder.ends(0, b"", signal.SIGINT)
@@ -225,7 +226,7 @@ def check_elect(tools, server):
     won = rb'\{"header":\{[^}]*\},"kvs":\[\{"key":"[^}]*"value":"%s","lease":\d+\}\]\}\n'
     observer.prints(re.compile(won % b"b25l"))
     two = Lasting(tools, *here, "elect", "N", "two")
-    lib.wait_until(lambda: tools.run(*here, "get", "N/", "--prefix", "--keys-only").stdout.count(b"N/") == 2, 10,
+    lib.wait_until(lambda: tools.run(*here, "get", "N/", "--prefix", "--keys-only").stdout.count(b"N/") == 2, 30,
                    "a second candidate")
     one.ends(0, b"", signal.SIGINT)
     two.prints(re.compile(rb"N/[0-9a-f]+\ntwo\n"))
@@ -247,10 +248,10 @@ def check_mirror(tools, server):
 
     def mirrored():
         return tools.run(*here, "get", "b/", "--prefix").stdout
-    lib.wait_until(lambda: mirrored().count(b"\n") == 2200, 20, "the copy of what was there")
+    lib.wait_until(lambda: mirrored().count(b"\n") == 2200, 30, "the copy of what was there")
     tools.run(*here, "txn", stdin=b"\nput a/0000 new\ndel a/0001\nput a/x y\n\n\n")
     source = tools.run(*here, "get", "a/", "--prefix").stdout
-    lib.wait_until(lambda: mirrored() == source.replace(b"a/", b"b/"), 20, "the copy of what happened since")
+    lib.wait_until(lambda: mirrored() == source.replace(b"a/", b"b/"), 30, "the copy of what happened since")
     mirror.ends(-signal.SIGINT, b"", signal.SIGINT)
     tools.ends(here + ["make-mirror"], 128, out=b"", err=b"Error: make-mirror takes one destination argument\n")
     tools.run(*here, "del", "", "--prefix")
@@ -299,9 +300,9 @@ def check_checks(tools, server):
         tools.checks.check(re.search(rb"\n(PASS: [^\n]*\n){3}PASS\n$", out), f"check perf passes: {out[-300:]!r}")
     perf = Lasting(tools, *here, "check", "perf")
     lib.wait_until(lambda: b"/etcdctl-check-perf/" in
-                   tools.run(*here, "get", "/etcdctl-check-perf/", "--prefix", "--limit", "1").stdout, 10, "puts of perf")
+                   tools.run(*here, "get", "/etcdctl-check-perf/", "--prefix", "--limit", "1").stdout, 30, "puts of perf")
     perf.process.send_signal(signal.SIGINT)
-    out, _ = perf.process.communicate(timeout=15)
+    out, _ = perf.process.communicate(timeout=30)
     tools.checks.check(b"writes/s\n" in out, f"check perf, interrupted, tells what it has: {out[-200:]!r}")
     tools.checks.equal(tools.run(*here, "get", "/etcdctl-check", "--prefix").stdout[:99], b"", "what the check left")
 
@@ -440,9 +441,9 @@ def main():
     checks = lib.Checks()
     tools = Tools(checks, args)
     top = lib.temp_dir("ctl-streams")
-    run_all(tools, lib.Server(args.cleat, top + "/cleat"))
+    run_all(tools, lib.Server(args.cleat, top + "/cleat", flags=FLAGS))
     if lib.find_program(args.etcd) is not None:
-        run_all(tools, lib.Server(args.etcd, top + "/etcd"))
+        run_all(tools, lib.Server(args.etcd, top + "/etcd", flags=FLAGS))
         if lib.find_program("openssl") is not None:
             check_tls(tools, args.etcd, top)
     checks.done()

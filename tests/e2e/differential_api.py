@@ -358,7 +358,7 @@ class Run:
             self.write("Put", key=key, value=b"short", lease=5000)
         self.follow(self.revision + 1)
         for side in self.sides:
-            lib.wait_until(lambda s=side: s.api.LeaseTimeToLive(ID=5000).TTL == -1, 10, f"{side.name}'s lease is gone")
+            lib.wait_until(lambda s=side: s.api.LeaseTimeToLive(ID=5000).TTL == -1, 30, f"{side.name}'s lease is gone")
             if side.api.Range(key=b"a").header.revision != self.revision:
                 raise Differs(f"{side.name}: an expiry is not one revision")
         self.both("Range", key=b"\0", range_end=b"\0")

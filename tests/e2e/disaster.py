@@ -80,7 +80,7 @@ def lose_two(args, checks, folder):
     def has_no_leader():
         status = cluster.status(survivor)
         return status is not None and "etcdserver: no leader" in status.get("errors", [])
-    lib.wait_until(has_no_leader, 20, "endpoint status says that there is no leader")
+    lib.wait_until(has_no_leader, 30, "endpoint status says that there is no leader")
     checks.check(True, "endpoint status: etcdserver: no leader")
     cluster.members = [survivor]
     return cluster, survivor, acknowledged

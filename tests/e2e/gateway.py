@@ -49,7 +49,7 @@ class Answer:
         return self.status, headers, body
 
 
-def ask(server, path, body=None, method="POST", headers=None, timeout_s=10):
+def ask(server, path, body=None, method="POST", headers=None, timeout_s=20):
     connection = http.client.HTTPConnection("127.0.0.1", server.client_port, timeout=timeout_s)
     if isinstance(body, (dict, list)):
         body = json.dumps(body)
@@ -64,7 +64,7 @@ class Stream:
     """A call whose answer comes in lines."""
 
     def __init__(self, server, path, body, headers=None):
-        self.connection = http.client.HTTPConnection("127.0.0.1", server.client_port, timeout=10)
+        self.connection = http.client.HTTPConnection("127.0.0.1", server.client_port, timeout=20)
         self.connection.request("POST", path, body=body, headers=headers or {})
         self.reply = self.connection.getresponse()
 
@@ -307,7 +307,7 @@ def compare_observe(both):
     both.equal("/v3/lock/lock", {"name": b64("l"), "lease": "83"}, headers={"Grpc-Timeout": "300m"})
     for server in (both.cleat, both.etcd):
         keys = {"key": b64("l/"), "range_end": b64("l0"), "keys_only": True}
-        lib.wait_until(lambda s=server: json.loads(ask(s, "/v3/kv/range", keys).body)["count"] == "1", 5,
+        lib.wait_until(lambda s=server: json.loads(ask(s, "/v3/kv/range", keys).body)["count"] == "1", 30,
                        "the key of who waited is gone")
     both.equal("/v3/lock/unlock", {"key": b64("l/52")})
     both.equal("/v3/lease/revoke", {"ID": "82"})
@@ -364,7 +364,7 @@ def check_snapshot(server, checks):
 
 
 def metric(server, name):
-    _, body = lib.http_get(f"http://{server.endpoint}/metrics", timeout_s=5)
+    _, body = lib.http_get(f"http://{server.endpoint}/metrics")
     for line in body.decode().splitlines():
         if line.startswith(name + " "):
             return float(line.rsplit(" ", 1)[1])
@@ -382,7 +382,7 @@ def check_disconnect(server, checks):
     for stream in streams:
         stream.reply.close()
         stream.close()
-    lib.wait_until(lambda: metric(server, watchers) == before, 10, "watchers of clients that went away are forgotten")
+    lib.wait_until(lambda: metric(server, watchers) == before, 30, "watchers of clients that went away are forgotten")
 
 
 def check_slow_reader(server, checks):

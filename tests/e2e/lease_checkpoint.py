@@ -76,7 +76,7 @@ class Scenario(lib.Scenario):
         leader = self.cluster.wait_leader()
         target = self.cluster.followers()[0]
         self.cluster.ctl("move-leader", f"{self.cluster.id_of(target):x}", members=[leader])
-        lib.wait_until(lambda: self.cluster.leader() is target, 10, "another one leads")
+        lib.wait_until(lambda: self.cluster.leader() is target, 30, "another one leads")
 
     def kill_leader(self):
         """The member that was killed."""

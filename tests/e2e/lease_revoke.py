@@ -48,7 +48,7 @@ def main():
     figures = os.path.join(top, "figures")
     bench = lib.spawn([args.bench, "kv", "--endpoint", server.endpoint, "--clients", "8", "--keys", "1000", "--total",
                        "100000000", "--seconds", "4", "--json", figures], stdout=subprocess.DEVNULL)
-    lib.wait_until(lambda: int(json.loads(ctl("endpoint", "status", "-w", "json"))[0]["Status"]["raftIndex"]) > 500, 10,
+    lib.wait_until(lambda: int(json.loads(ctl("endpoint", "status", "-w", "json"))[0]["Status"]["raftIndex"]) > 500, 30,
                    "puts")
     ctl("lease", "revoke", lease)
     left = json.loads(ctl("get", "held/", "--prefix", "--limit=1", "-w", "json"))

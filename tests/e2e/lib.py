@@ -23,7 +23,7 @@ import urllib.request
 SKIPPED = 77  # ctest's SKIP_RETURN_CODE
 FULL = os.environ.get("CLEAT_TEST_FULL") == "1"
 
-_libc = ctypes.CDLL(None, use_errno=True)
+_prctl = ctypes.CDLL(None, use_errno=True).prctl  # found now: after a fork, beside threads, may be too late
 _processes = []
 _claims = []
 
@@ -108,7 +108,7 @@ def wait_until(condition, timeout_s, what):
 
 
 def _die_with_driver():
-    _libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: no server outlives a killed driver
+    _prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: no server outlives a killed driver
 
 
 def spawn(command, **options):
@@ -126,7 +126,7 @@ def _end_all():
             process.wait()
 
 
-def http_get(url, timeout_s=1.0):
+def http_get(url, timeout_s=20.0):
     """(status, body) or (None, b"") when there is no answer."""
     try:
         with urllib.request.urlopen(url, timeout=timeout_s) as answer:
@@ -176,7 +176,7 @@ class Server:
         return self.process is not None and self.process.poll() is None
 
     def is_healthy(self):
-        status, body = http_get(f"http://{self.endpoint}/health")
+        status, body = http_get(f"http://{self.endpoint}/health", timeout_s=1.0)
         if status != 200:
             return False
         try:

@@ -22,7 +22,7 @@ MORE_LABELS = {"etcd_network_peer_received_bytes_total"}  # an etcd that is alon
 
 def families(endpoint):
     """name -> (type, sets of labels, bounds of its buckets)"""
-    _, body = lib.http_get(f"http://{endpoint}/metrics", timeout_s=10)
+    _, body = lib.http_get(f"http://{endpoint}/metrics")
     kinds, labels, bounds = {}, {}, {}
     for line in body.decode().splitlines():
         if line.startswith("# TYPE "):
@@ -41,7 +41,7 @@ def families(endpoint):
 
 def handled(endpoint):
     """(service, method) -> number of its calls whose time is shown."""
-    _, body = lib.http_get(f"http://{endpoint}/metrics", timeout_s=10)
+    _, body = lib.http_get(f"http://{endpoint}/metrics")
     rows = re.findall(r'^grpc_server_handling_seconds_count\{grpc_method="(\w+)",grpc_service="([\w.]+)",grpc_type="\w+"\} (\d+)$',
                       body.decode(), re.M)
     return {(service, method): int(count) for method, service, count in rows}
@@ -49,7 +49,7 @@ def handled(endpoint):
 
 def applied(endpoint):
     """(operation, success, version) of what was applied; of an etcd before 3.5 nothing."""
-    _, body = lib.http_get(f"http://{endpoint}/metrics", timeout_s=10)
+    _, body = lib.http_get(f"http://{endpoint}/metrics")
     return set(re.findall(r'^etcd_server_apply_duration_seconds_count\{op="(\w+)",success="(\w+)",version="(\w+)"\}',
                           body.decode(), re.M))
 
@@ -58,7 +58,7 @@ def gateway(server, path, body):
     """One call through the JSON gateway, whatever comes of it; of a stream the first line."""
     request = urllib.request.Request(f"http://{server.endpoint}{path}", data=body.encode())
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=20) as answer:
             answer.readline()
     except urllib.error.HTTPError:
         pass
@@ -78,9 +78,9 @@ def work(etcdctl, server, folder):
         if done.returncode != 0:
             raise RuntimeError(f"{arguments}: {done.stderr}")
     for path in ("health", "readyz", "livez"):
-        lib.http_get(f"http://{server.endpoint}/{path}", timeout_s=5)
+        lib.http_get(f"http://{server.endpoint}/{path}")
     watch = ("etcdserverpb.Watch", "Watch")  # its client has gone
-    lib.wait_until(lambda: handled(server.endpoint).get(watch) == 1, 10, f"{server.binary} counts the watch that has ended")
+    lib.wait_until(lambda: handled(server.endpoint).get(watch) == 1, 30, f"{server.binary} counts the watch that has ended")
     return families(server.endpoint)
 
 

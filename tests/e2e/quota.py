@@ -45,7 +45,7 @@ class Tool:
 
 
 def metric(member, name):
-    _, body = lib.http_get(f"http://{member.endpoint}/metrics", timeout_s=5)
+    _, body = lib.http_get(f"http://{member.endpoint}/metrics")
     for line in body.decode().splitlines():
         if line.startswith(name + " "):
             return float(line.rsplit(" ", 1)[1])
@@ -77,8 +77,8 @@ def check_alarmed(checks, member, tool):
     checks.equal(lib.http_get(f"http://{member.endpoint}/health?exclude=NOSPACE")[0], 200, "/health without the alarm")
     checks.equal(lib.http_get(f"http://{member.endpoint}/livez")[0], 200, "/livez")
     checks.equal(lib.http_get(f"http://{member.endpoint}/readyz")[0], 200, "/readyz")
-    lib.wait_until(lambda: said(member, "alarm raised"), 5, "the log tells of the alarm")
-    lib.wait_until(lambda: metric(member, "cleat_server_alarms") == 1, 5, "the metrics show the alarm")
+    lib.wait_until(lambda: said(member, "alarm raised"), 30, "the log tells of the alarm")
+    lib.wait_until(lambda: metric(member, "cleat_server_alarms") == 1, 30, "the metrics show the alarm")
     return member_id
 
 
@@ -109,9 +109,9 @@ def one_member(args, checks, folder, backend):
     row = fill(args, member)
     checks.check(row["failed"] > 0, f"{backend}: the quota is reached: {row}")
     # The store is looked at now and then, and a fast disk is full in between.
-    lib.wait_until(lambda: said(member, "the store comes near its quota"), 5, f"{backend}: a warning")
+    lib.wait_until(lambda: said(member, "the store comes near its quota"), 30, f"{backend}: a warning")
     checks.equal(metric(member, "etcd_server_quota_backend_bytes"), QUOTA, "quota in the metrics")
-    lib.wait_until(lambda: metric(member, "cleat_server_quota_warning") == 1, 5, f"{backend}: the warning in the metrics")
+    lib.wait_until(lambda: metric(member, "cleat_server_quota_warning") == 1, 30, f"{backend}: the warning in the metrics")
     size = tool.status()["dbSize"]
     checks.check(size < 2 * QUOTA, f"{backend}: the file is not much larger than the quota: {size}")
     member_id = check_alarmed(checks, member, tool)
@@ -125,7 +125,7 @@ def one_member(args, checks, folder, backend):
     tool.ok("alarm", "disarm")
     checks.equal(tool.alarms(), "", f"{backend}: disarmed")
     tool.ok("put", "key", "value")
-    lib.wait_until(lambda: said(member, "alarm disarmed"), 5, "the log tells that it went")
+    lib.wait_until(lambda: said(member, "alarm disarmed"), 30, "the log tells that it went")
     checks.equal(lib.http_get(f"http://{member.endpoint}/health")[0], 200, "/health again")
     checks.check(member.stop() in (0, -15), "clean stop")
 
@@ -138,7 +138,7 @@ def clears_itself(args, checks, folder):
     check_alarmed(checks, member, tool)
     tool.ok("del", "/fill/", "--prefix")
     tool.ok("compaction", "--physical", str(tool.status()["header"]["revision"]))
-    lib.wait_until(lambda: tool.alarms() == "", 10, "the alarm goes by itself")
+    lib.wait_until(lambda: tool.alarms() == "", 30, "the alarm goes by itself")
     tool.ok("put", "key", "value")
     member.stop()
 

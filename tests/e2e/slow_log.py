@@ -13,6 +13,8 @@ import cluster_lib
 import lib
 from slow_disk import Disk
 
+SLOW_S = 0.3  # of a call, to be told
+
 
 def lines(member, msg="request stats"):
     found = []
@@ -35,7 +37,7 @@ def seconds(text):
 
 
 def phase_sum(member, kind, phase):
-    _, body = lib.http_get(f"http://{member.endpoint}/metrics", timeout_s=5)
+    _, body = lib.http_get(f"http://{member.endpoint}/metrics")
     name = f'cleat_request_phase_duration_seconds_sum{{kind="{kind}",phase="{phase}"}} '
     return sum(float(line.rsplit(" ", 1)[1]) for line in body.decode().splitlines() if line.startswith(name))
 
@@ -68,11 +70,11 @@ def lone_member(args, checks, folder):
     disk = on_disk(args, folder, member)
     member.start()
     before = len(lines(member))
-    disk.stall(800)
+    disk.stall(2000)
     put(args, member, "/a\\key")
-    lib.wait_until(lambda: len(lines(member)) > before, 5, "a line for the slow put")
-    check_line(checks, lines(member)[-1], 0.8, "log", "one member")
-    checks.check(phase_sum(member, "write", "log") >= 0.4, "the log's time is in the metrics")
+    lib.wait_until(lambda: len(lines(member)) > before, 30, "a line for the slow put")
+    check_line(checks, lines(member)[-1], 2, "log", "one member")
+    checks.check(phase_sum(member, "write", "log") >= 1, "the log's time is in the metrics")
     member.stop()
 
 
@@ -84,25 +86,25 @@ def three_members(args, checks, folder):
     leader = cluster.wait_leader()
     if leader is not fast:
         cluster.ctl("move-leader", f"{cluster.id_of(fast):x}", members=[leader])
-        lib.wait_until(lambda: cluster.leader() is fast, 20, "the member with the fast disk leads")
+        lib.wait_until(lambda: cluster.leader() is fast, 30, "the member with the fast disk leads")
     time.sleep(1)
     before = len(lines(fast))
-    disks[1].stall(2000)
-    disks[0].stall(1000)
+    disks[1].stall(4000)
+    disks[0].stall(2000)
     put(args, fast, "/a\\key")
-    lib.wait_until(lambda: len(lines(fast)) > before, 5, "a line for the slow put")
+    lib.wait_until(lambda: len(lines(fast)) > before, 30, "a line for the slow put")
     row = lines(fast)[-1]
-    check_line(checks, row, 1, "quorum", "three members")
+    check_line(checks, row, 2, "quorum", "three members")
     checks.equal(row["quorum-by"], f"{cluster.id_of(slow):x}", f"whose acknowledgement made the quorum: {row}")
     checks.equal(row["slowest-peer"], f"{cluster.id_of(slower):x}", f"who is behind: {row}")
     checks.equal(row["slowest-peer-name"], slower.name, f"its name: {row}")
     checks.check(row["slowest-peer-behind"] >= 1, f"by how much: {row}")
-    time.sleep(1.2)
+    time.sleep(2.2)  # until neither disk stands still
     before = len(lines(slow))
     for disk in disks:
-        disk.stall(1000)
+        disk.stall(2000)
     put(args, slow, "/a\\key")
-    lib.wait_until(lambda: len(lines(slow)) > before, 5, "a line where the put came in")
+    lib.wait_until(lambda: len(lines(slow)) > before, 30, "a line where the put came in")
     row = lines(slow)[-1]
     checks.check(row["slowest-phase"] in ("log", "quorum") and row["quorum-by"] == f"{cluster.id_of(fast):x}",
                  f"through another member it waited for the leader, or for the log of that one: {row}")
@@ -111,8 +113,9 @@ def three_members(args, checks, folder):
 
 def reads_and_limits(args, checks, folder):
     member = lib.Server(args.cleat, os.path.join(folder, "reads"), flags=["--experimental-warning-apply-duration=1ns"]).start()
+    began = time.monotonic()
     put(args, member, "/a\\key")
-    checks.equal(lines(member), [], "quick calls leave no line")
+    checks.check(lines(member) == [] or time.monotonic() - began > SLOW_S, f"quick calls leave no line: {lines(member)}")
     rows = lines(member, "apply request took too long")
     checks.check(len(rows) == 1 and rows[0]["prefix"] == "" and rows[0]["expected-duration"] == "1ns", f"what etcd says of an apply: {rows}")
     subprocess.run([args.etcdctl, "--endpoints", member.endpoint, "get", "/", "--prefix"], check=True, stdout=subprocess.DEVNULL,

@@ -145,7 +145,7 @@ def no_quorum(checks, args, folder):
         member.kill()
     survivor.launch()
     path = os.path.join(folder, "survivor.db")
-    lib.wait_until(lambda: cluster.status(survivor) is not None, 15, "the member without quorum serves")
+    lib.wait_until(lambda: cluster.status(survivor) is not None, 30, "the member without quorum serves")
     # It may not have heard what was committed last.
     revision = save(checks, args, survivor.endpoint, path, "without a quorum", KEYS * 9 // 10)
     restored(checks, args, path, folder, survivor.endpoint, revision, "without a quorum")
@@ -154,7 +154,7 @@ def no_quorum(checks, args, folder):
 
 def with_users(checks, args, folder):
     """A snapshot of an etcd that lets in users only brings them along, with their passwords."""
-    etcd = lib.Server(args.etcd, os.path.join(folder, "users.etcd")).start()
+    etcd = lib.Server(args.etcd, os.path.join(folder, "users.etcd"), flags=["--bcrypt-cost=4"]).start()
     path = os.path.join(folder, "users.db")
     ctl(args.etcdctl, "--endpoints", etcd.endpoint, "user", "add", "root:secret")
     ctl(args.etcdctl, "--endpoints", etcd.endpoint, "user", "grant-role", "root", "root")
@@ -190,7 +190,7 @@ def stops_at_once(checks, args, folder):
     path = os.path.join(folder, "half.db")
     client = lib.spawn([args.etcdctl, "--endpoints", server.endpoint, "snapshot", "save", path],
                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ, ETCDCTL_API="3"))
-    lib.wait_until(lambda: b"sending database snapshot" in server.log(), 10, "the client begins")
+    lib.wait_until(lambda: b"sending database snapshot" in server.log(), 30, "the client begins")
     client.send_signal(signal.SIGSTOP)
     began = time.monotonic()
     checks.check(server.stop() in (0, -15), "it stops in order")

@@ -388,7 +388,7 @@ def members(checks, tools, look, top):
     newcomer = cluster.grow(learner=True)
     cluster.wait_healthy([newcomer])
     id_ = f"{cluster.id_of(newcomer):x}"
-    lib.wait_until(lambda: "promoted" in cluster.ctl("member", "promote", id_, members=[first], check=False), 20,
+    lib.wait_until(lambda: "promoted" in cluster.ctl("member", "promote", id_, members=[first], check=False), 30,
                    "the newcomer is promoted")
     cluster.ctl("member", "update", f"{cluster.id_of(second):x}", f"--peer-urls={second.peer_url},http://127.0.0.1:1",
                 members=[first])

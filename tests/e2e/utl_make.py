@@ -324,7 +324,7 @@ def cut_log(checks, tools, top):
         file.seek(8 * BLOCK + 140)
         file.write(bytes([byte[0] ^ 1]))
     server.launch()
-    lib.wait_until(lambda: not server.is_alive(), 20, "refuses its damaged log")
+    lib.wait_until(lambda: not server.is_alive(), 30, "refuses its damaged log")
     log = server.log_tail()
     checks.check("cleatutl log truncate" in log, f"the refusal names the way out: {log}")
     first = int(re.search(r"Entr(?:y|ies) (\d+)", log).group(1))
