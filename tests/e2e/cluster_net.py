@@ -15,7 +15,7 @@ import lib
 
 ELECTION_MS = 1000
 ENDS = {0, -15}  # etcd ends itself by the signal again
-ROUNDS = 30 if lib.FULL else 4
+ROUNDS = 30 if lib.FULL else 3
 CLONE_NEWNET = 0x40000000
 
 
@@ -117,7 +117,7 @@ def two_that_do_not_see_each_other(args, checks, cluster, network):
     a, b = index_of(cluster, leader), next(i for i, m in enumerate(cluster.members) if m is not leader)
     network.part(a, b)
     network.part(b, a)
-    time.sleep(4)
+    time.sleep(3 * ELECTION_MS / 1000)
     third = next(m for i, m in enumerate(cluster.members) if i not in (a, b))
     checks.check(cluster.leader([leader, third]) is leader, "the leader still leads")
     network.unite(a, b)

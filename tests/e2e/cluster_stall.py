@@ -10,7 +10,7 @@ import cluster_lib
 import lib
 from slow_disk import Disk
 
-LONG_STALL_S = 60 if lib.FULL else 15
+LONG_STALL_S = 60 if lib.FULL else 12
 ENDS = {0, -15}  # etcd ends itself by the signal again
 
 
@@ -30,7 +30,7 @@ def term(cluster, member):
 def short_stall(args, checks, cluster, disks):
     """3 s, 256 clients: the two others commit, and the leader goes on sending."""
     load = cluster_lib.Load(args.load, cluster.members, "--clients", 256, "--keys", 2000, "--seed", args.seed, "--stay")
-    time.sleep(3)
+    time.sleep(1)
     leader = cluster.wait_leader()
     before = term(cluster, leader)
     disks[leader.name].stall(3000)
@@ -50,7 +50,7 @@ def short_stall(args, checks, cluster, disks):
 def long_stall(args, checks, cluster, disks):
     load = cluster_lib.Load(args.load, cluster.members, "--clients", 64, "--keys", 2000, "--rate", 1000,
                             "--seed", args.seed + 1, "--stay", *cluster_lib.WATCHED)
-    time.sleep(3)
+    time.sleep(1)
     leader = cluster.wait_leader()
     others = [m for m in cluster.members if m is not leader]
     before = term(cluster, others[0])

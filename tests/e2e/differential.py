@@ -42,7 +42,7 @@ def main():
     parser = lib.arguments(__doc__, etcd="etcd", cleat=None, differential=None)
     parser.add_argument("--seed", type=int, help="this one only")
     parser.add_argument("--seeds", type=int, default=10 if lib.FULL else 2)
-    parser.add_argument("--requests", type=int, default=20000)
+    parser.add_argument("--requests", type=int, default=20000 if lib.FULL else 8000)
     parser.add_argument("--backend", choices=BACKENDS + ("none",),
                         help="of every seed; none: the subject has no such flag")
     parser.add_argument("--spare-subject", action="store_true",

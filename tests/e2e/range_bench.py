@@ -17,7 +17,7 @@ import lib
 BIG_KEYS = 1000 if lib.FULL else 200
 BIG_BYTES = 100000
 SECONDS = 5 if lib.FULL else 2
-TURNS = 5 if lib.FULL else 2
+TURNS = 5 if lib.FULL else 1
 # Calls of 16 clients, at a rate (0: as fast as they go), and the large ranges beside them.
 Load = collections.namedtuple("Load", "op rate scanners scan_rate")
 PUTS = Load("put", 0, 1, 1)

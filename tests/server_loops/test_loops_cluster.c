@@ -14,6 +14,9 @@
 #ifdef __SANITIZE_THREAD__
 #define SEEDS 5U /* it is slow, and there is one thread */
 #define STALL_SEEDS 1U
+#elif defined(__SANITIZE_ADDRESS__)
+#define SEEDS 15U
+#define STALL_SEEDS 8U
 #else
 #define SEEDS 60U
 #define STALL_SEEDS 30U
