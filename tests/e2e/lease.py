@@ -142,10 +142,11 @@ def through_each(cluster, checks, what):
 def outlive_leader(cluster, checks):
     """A change of leaders shortens no lease, and those that nobody renews end after it, with all their keys at once."""
     short, long_ = grant(cluster, 6), grant(cluster, TTL_S)
+    leader = cluster.wait_leader()
     for i in range(20):
+        renew(cluster, short, leader)  # a client may take long to start
         cluster.ctl("put", f"short/{i:02}", "v", f"--lease={short}")
     revision = cluster.status(cluster.members[0])["header"]["revision"]
-    leader = cluster.wait_leader()
     renew(cluster, short, leader)
     renewed_s = time.monotonic()
     left = remaining(cluster, long_)
