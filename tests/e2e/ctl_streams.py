@@ -53,7 +53,7 @@ class Tools:
             if SAME_VERSION.encode() not in done.stdout:
                 self.judge = None
 
-    def run(self, *words, program=None, stdin=b"", env=None, timeout=30):
+    def run(self, *words, program=None, stdin=b"", env=None, timeout=120):
         return subprocess.run([program or self.ctl, *words], input=stdin, capture_output=True, check=False,
                               timeout=timeout, env=environment(env))
 
@@ -296,7 +296,7 @@ def check_checks(tools, server):
                b"Delete with 'etcdctl del --prefix /etcdctl-check-perf/' first\n")
     tools.run(*here, "del", "/etcdctl-check-perf/x")
     if lib.FULL:
-        out = tools.run(*here, "check", "perf", timeout=120).stdout
+        out = tools.run(*here, "check", "perf").stdout
         tools.checks.check(re.search(rb"\n(PASS: [^\n]*\n){3}PASS\n$", out), f"check perf passes: {out[-300:]!r}")
     perf = Lasting(tools, *here, "check", "perf")
     lib.wait_until(lambda: b"/etcdctl-check-perf/" in
