@@ -39,7 +39,10 @@ static void give_read(void *context, struct watch_read *read, uint32_t number)
     struct watching_read *slot = &watching->reads[number];
     slot->read = read;
     slot->request = (struct read_request){.ready = run_read};
-    loops_read_local(watching->loops, &slot->request);
+    if (number == WATCH_LONG_READ)
+        loops_read_long(watching->loops, &slot->request);
+    else
+        loops_read_local(watching->loops, &slot->request);
 }
 
 /* ---- life ---- */

@@ -191,6 +191,7 @@ static struct watch_group *group_new(const struct watch_group *like)
     group->range = like->range;
     group->kinds = like->kinds;
     list_init(&group->watchers);
+    list_init(&group->waiting);
     list_init(&group->touched);
     return group;
 }

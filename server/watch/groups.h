@@ -36,9 +36,10 @@ struct watch_group {
     struct slice begin, end; /* behind the group */
     enum watch_range_kind range;
     unsigned kinds; /* WATCH_NO_PUT, ... */
-    uint32_t refs;  /* watchers in memory */
+    uint32_t refs;  /* watchers in memory, and what waits */
     struct list_node watchers;
-    bool linked; /* can be found */
+    struct list_node waiting; /* struct watch_share: for values before changes, in order */
+    bool linked;              /* can be found */
     /* Of a single key. */
     struct table_link same_key;
     /* Of a range. */

@@ -23,6 +23,8 @@
 /* Changes that wait for values before them, if there is more than one revision of them; above it
  * they are left in history. Half of what follows, so that a slow disk leaves the hub the rest. */
 #define WATCH_WAITING_BYTES (16U << 20)
+/* With events made of them that not all may be given yet; above it these are made once more. */
+#define WATCH_KEPT_BYTES (WATCH_WAITING_BYTES / 2)
 /* Changes that apply has handed over and the hub is not done with; above it they are left in
  * history. */
 #define WATCH_BACKLOG_BYTES (32U << 20)

@@ -18,7 +18,15 @@ void progress_ask(struct watch_hub *hub, struct watch_stream *stream)
 /* Everything up to it was given to those watchers of the stream that are synced. */
 static int64_t given_to(const struct watch_hub *hub, const struct watch_stream *stream)
 {
-    return watch_given(hub, stream->values_count > 0 ? WATCH_WITH_VALUES : WATCH_PLAIN);
+    int64_t given = hub->position;
+    if (stream->values_count == 0 || list_is_empty(&hub->waiting))
+        return given;
+    LIST_FOREACH(node, &stream->watchers)
+    {
+        const struct watcher *watcher = CONTAINER_OF(node, struct watcher, in_stream);
+        given = min_i64(given, watch_given(hub, watcher->group));
+    }
+    return given;
 }
 
 static void answer_asked(struct watch_hub *hub, struct watch_stream *stream)
@@ -57,10 +65,10 @@ void progress_note(struct watch_hub *hub, struct watch_stream *stream)
     }
 }
 
-/* A synced watcher may have more from history than was given to others of its form. */
+/* A synced watcher may have more from history than was given to others of its group. */
 static int64_t given_to_watcher(const struct watch_hub *hub, const struct watcher *watcher)
 {
-    int64_t given = watch_given(hub, watch_group_form(watcher->group));
+    int64_t given = watch_given(hub, watcher->group);
     return max_i64(given, min_i64(watcher->next - 1, hub->position));
 }
 

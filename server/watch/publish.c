@@ -7,6 +7,7 @@
 #include "server/watch/watch_private.h"
 
 #include "base/assert.h"
+#include "base/minmax.h"
 
 #include <stdlib.h>
 
@@ -69,6 +70,7 @@ static void wake_hub(void *context)
 void watch_batch_free(struct watch_hub *hub, struct watch_batch *batch)
 {
     atomic_fetch_sub_explicit(&hub->backlog_bytes, batch->size, memory_order_relaxed);
+    watch_block_unref(batch->block);
     free(batch);
 }
 
@@ -112,8 +114,7 @@ static void touch(void *context, struct watch_group *group)
     struct watch_hub *hub = context;
     struct watch_change *change = hub->change;
     enum watch_form form = watch_group_form(group);
-    if ((group->kinds & (change->tombstone ? WATCH_NO_DELETE : WATCH_NO_PUT)) != 0 ||
-        (hub->forms >> form & 1) == 0)
+    if ((group->kinds & (change->tombstone ? WATCH_NO_DELETE : WATCH_NO_PUT)) != 0)
         return;
     if (list_is_empty(&group->touched))
         list_push_back(&hub->touched[form], &group->touched);
@@ -121,14 +122,9 @@ static void touch(void *context, struct watch_group *group)
     change->wanted |= (uint8_t)(1U << form);
 }
 
-/* For the changes that are wanted so at least (bits of enum watch_form, as forms; 0: all). */
-static void find_groups(struct watch_hub *hub, const struct watch_changes *changes, unsigned forms,
-                        unsigned wanted)
+static void find_groups(struct watch_hub *hub, const struct watch_changes *changes)
 {
-    hub->forms = forms;
     for (uint32_t i = 0; i < changes->count; i++) {
-        if ((changes->list[i].wanted & wanted) != wanted)
-            continue;
         hub->change = &changes->list[i];
         hub->change_index = i;
         watch_groups_find(&hub->groups, watch_record_key(watch_change_record(changes, i)), touch,
@@ -136,13 +132,14 @@ static void find_groups(struct watch_hub *hub, const struct watch_changes *chang
     }
 }
 
-/* Without memory for it they read it from history. */
-static void deliver(struct watch_hub *hub, struct watch_group *group, struct watch_block *block,
-                    int64_t revision)
+/* Without memory for it they read it from history. Who asked for progress is told of what he has
+ * seen, too. */
+void watch_deliver(struct watch_hub *hub, struct watch_group *group, const struct watch_runs *runs,
+                   struct watch_block *block, int64_t revision)
 {
     struct watch_delivery *delivery = NULL;
-    if (block != NULL && !group->runs.failed)
-        delivery = watch_delivery_new(block, &group->runs, revision);
+    if (block != NULL && !runs->failed)
+        delivery = watch_delivery_new(block, runs, revision);
     LIST_FOREACH(node, &group->watchers)
     {
         struct watcher *watcher = CONTAINER_OF(node, struct watcher, in_group);
@@ -151,6 +148,9 @@ static void deliver(struct watch_hub *hub, struct watch_group *group, struct wat
         if (delivery == NULL || watcher->pending >= WATCH_PENDING_MAX ||
             !stream_add(hub, watcher, delivery, delivery->runs[0].first))
             watcher_fall_behind(hub, watcher);
+        else
+            watcher->stream->progress_revision =
+                max_i64(watcher->stream->progress_revision, revision);
     }
     watch_delivery_unref(delivery);
 }
@@ -162,8 +162,7 @@ static void forget_runs(struct watch_group *group)
         watch_runs_deinit(&group->runs);
 }
 
-/* Takes the next group off the list of those touched. */
-static struct watch_group *next_touched(struct watch_hub *hub, enum watch_form form)
+struct watch_group *watch_next_touched(struct watch_hub *hub, enum watch_form form)
 {
     struct list_node *node = list_pop_front(&hub->touched[form]);
     return node == NULL ? NULL : CONTAINER_OF(node, struct watch_group, touched);
@@ -173,69 +172,76 @@ static void deliver_to_touched(struct watch_hub *hub, enum watch_form form,
                                struct watch_block *block, int64_t revision)
 {
     struct watch_group *group;
-    while ((group = next_touched(hub, form)) != NULL) {
-        deliver(hub, group, block, revision);
+    while ((group = watch_next_touched(hub, form)) != NULL) {
+        watch_deliver(hub, group, &group->runs, block, revision);
         forget_runs(group);
     }
 }
 
-static void forget_touched(struct watch_hub *hub, enum watch_form form)
+/* To those who want no values. */
+static void give_plain(struct watch_hub *hub, struct watch_batch *batch)
 {
-    struct watch_group *group;
-    while ((group = next_touched(hub, form)) != NULL)
-        forget_runs(group);
+    struct watch_block *block = NULL;
+    if (list_is_empty(&hub->touched[WATCH_PLAIN]))
+        return;
+    enum status st = watch_block_new(&batch->changes, /* values= */ NULL, &block);
+    (void)st; /* without memory for it they read it from history */
+    deliver_to_touched(hub, WATCH_PLAIN, block, batch->revision);
+    watch_block_unref(block);
 }
 
-/* Of one form, to those touched; without memory for the block, or when the store cannot be read,
- * the readers of history see what is the matter. False: a value before is not in memory, and
- * nothing is given. */
-static bool give(struct watch_hub *hub, struct watch_batch *batch, enum watch_form form)
+/* Leaves those touched who wait for something before. */
+static void deliver_to_free(struct watch_hub *hub, struct watch_block *block, int64_t revision)
+{
+    struct list_node *touched = &hub->touched[WATCH_WITH_VALUES];
+    for (struct list_node *node = touched->next, *next; node != touched; node = next) {
+        next = node->next;
+        struct watch_group *group = CONTAINER_OF(node, struct watch_group, touched);
+        if (!list_is_empty(&group->waiting))
+            continue;
+        list_remove(&group->touched);
+        watch_deliver(hub, group, &group->runs, block, revision);
+        forget_runs(group);
+    }
+}
+
+static bool has_free(const struct watch_hub *hub)
+{
+    LIST_FOREACH(node, &hub->touched[WATCH_WITH_VALUES])
+    {
+        if (list_is_empty(&CONTAINER_OF(node, struct watch_group, touched)->waiting))
+            return true;
+    }
+    return false;
+}
+
+/* To those who want values, as far as these are in memory and nothing before is waited for; without
+ * memory for the block, or when the store cannot be read, the readers of history see what is the
+ * matter. True: the batch waits and is not the caller's any more. */
+static bool give_or_wait(struct watch_hub *hub, struct watch_batch *batch)
 {
     const struct watch_values values = {hub->options.mvcc, hub->options.reader_slot,
                                         /* in_memory= */ true};
-    if (list_is_empty(&hub->touched[form]))
-        return true;
-    struct watch_block *block;
-    enum status st =
-        watch_block_new(&batch->changes, form == WATCH_WITH_VALUES ? &values : NULL, &block);
-    if (st == ST_BUSY)
-        return false;
-    deliver_to_touched(hub, form, block, batch->revision);
-    watch_block_unref(block);
-    return true;
-}
-
-/* True: the batch waits for values and is not the caller's any more. */
-static bool give_or_wait(struct watch_hub *hub, struct watch_batch *batch)
-{
-    bool is_due = list_is_empty(&hub->waiting);
-    if (list_is_empty(&hub->touched[WATCH_WITH_VALUES]))
-        return false;
-    if (is_due && batch->changes.count <= WATCH_HUB_CHANGES && give(hub, batch, WATCH_WITH_VALUES))
-        return false;
-    if (watch_values_wait(hub, batch)) {
-        forget_touched(hub, WATCH_WITH_VALUES);
-        return true;
-    }
+    struct watch_block *block = NULL;
+    enum status st = ST_BUSY;
+    if (batch->changes.count <= WATCH_HUB_CHANGES && has_free(hub))
+        st = watch_block_new(&batch->changes, &values, &block);
+    if (st != ST_BUSY)
+        deliver_to_free(hub, block, batch->revision);
+    bool waits =
+        !list_is_empty(&hub->touched[WATCH_WITH_VALUES]) && watch_values_wait(hub, batch, block);
     deliver_to_touched(hub, WATCH_WITH_VALUES, /* block= */ NULL, batch->revision);
-    return false;
+    if (!waits)
+        watch_block_unref(block);
+    return waits;
 }
 
 /* Likewise. */
 static bool dispatch(struct watch_hub *hub, struct watch_batch *batch)
 {
-    find_groups(hub, &batch->changes, 1U << WATCH_PLAIN | 1U << WATCH_WITH_VALUES,
-                /* wanted= */ 0);
-    bool is_given = give(hub, batch, WATCH_PLAIN);
-    ASSERT(is_given);
+    find_groups(hub, &batch->changes);
+    give_plain(hub, batch);
     return give_or_wait(hub, batch);
-}
-
-void watch_publish_values(struct watch_hub *hub, struct watch_batch *batch,
-                          struct watch_block *block)
-{
-    find_groups(hub, &batch->changes, 1U << WATCH_WITH_VALUES, 1U << WATCH_WITH_VALUES);
-    deliver_to_touched(hub, WATCH_WITH_VALUES, block, batch->revision);
 }
 
 void watch_take_batches(struct watch_hub *hub)

@@ -120,7 +120,7 @@ static void run_history(struct watch_read *read, uint32_t reader_slot)
 
 void watch_read_run(struct watch_read *read, uint32_t reader_slot)
 {
-    if (read->number == WATCH_VALUES_READ)
+    if (read->number >= WATCH_VALUES_READ)
         watch_values_run(read, reader_slot);
     else
         run_history(read, reader_slot);
@@ -213,7 +213,7 @@ void watch_reads_take(struct watch_hub *hub)
     for (struct inbox_node *node = inbox_take(&hub->reads), *next; node != NULL; node = next) {
         next = node->next;
         struct watch_read *read = CONTAINER_OF(node, struct watch_read, node);
-        if (read->number == WATCH_VALUES_READ)
+        if (read->number >= WATCH_VALUES_READ)
             watch_values_take(hub, read);
         else
             take_history(hub, read);

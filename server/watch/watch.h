@@ -24,7 +24,9 @@ struct watch_hub;
 struct watch_read;
 struct watch_stream;
 
-#define WATCH_READS_MAX 3U /* at a time: two of history, one of values before changes */
+/* At a time: two of history, one of values before changes, one of those before many changes. */
+#define WATCH_READS_MAX 4U
+#define WATCH_LONG_READ (WATCH_READS_MAX - 1) /* this one, which may take seconds */
 
 struct watch_hub_options {
     struct mvcc *mvcc;    /* borrowed; outlives the hub. The hub becomes one of its sinks */
@@ -35,7 +37,8 @@ struct watch_hub_options {
     size_t message_bytes_max;      /* where a response is split, for who asked for that */
     void (*wake)(void *context);   /* the hub should be stepped; any thread. May be NULL */
     /* Has watch_read_run() called, with a slot of the store's readers, on a thread that may wait
-     * for a disk; number is below WATCH_READS_MAX and is in use until then. */
+     * for a disk; number is below WATCH_READS_MAX and is in use until then. Nobody else should have
+     * to wait for WATCH_LONG_READ. */
     void (*read)(void *context, struct watch_read *read, uint32_t number);
     bool (*has_leader)(void *context);
     void *context;

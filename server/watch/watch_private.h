@@ -8,8 +8,8 @@
  * the hub may at any time declare a watcher behind, and nothing is lost.
  *
  * Those who want the values before changes may be given less than P: the hub waits for no disk, so
- * revisions whose values are not in memory wait in order until a reader has them (values.c), and
- * with them what follows for those watchers. They stay synced; others are not held up. */
+ * revisions whose values are not in memory wait until a reader has them (values.c), and with them
+ * what follows for watchers of the same group. They stay synced; others are not held up. */
 #ifndef SERVER_WATCH_WATCH_PRIVATE_H
 #define SERVER_WATCH_WATCH_PRIVATE_H
 #include "server/watch/events.h"
@@ -31,10 +31,23 @@ struct watch_request {
 /* The changes of one revision, from apply. */
 struct watch_batch {
     struct inbox_node node;
-    struct list_node waiting; /* for values before its changes */
     int64_t revision;
     size_t size; /* of the whole, in memory */
     struct watch_changes changes;
+    /* While it waits for values before its changes: */
+    struct list_node waiting;
+    struct list_node due;    /* to be read now */
+    struct list_node shares; /* struct watch_share */
+    bool was_due, is_read, is_held;
+    struct watch_block *block; /* counted; read and NULL: it is to come from history */
+};
+
+/* What a group is to be given of a batch that waits; the batch's. */
+struct watch_share {
+    struct watch_batch *batch;
+    struct watch_group *group; /* counted */
+    struct watch_runs runs;
+    struct list_node in_batch, in_group;
 };
 
 /* ---- watchers ---- */
@@ -112,8 +125,9 @@ struct watch_read {
     int64_t last_seen, last_kept; /* revisions */
 };
 
-#define WATCH_VALUES_READ \
-    (WATCH_READS_MAX - 1) /* this one is of values; the others are of history */
+#define WATCH_VALUES_READ                                                   \
+    2U /* this one and those behind it are of values; the others of history \
+        */
 
 /* ---- the hub ---- */
 
@@ -136,8 +150,8 @@ struct watch_hub {
     struct list_node asking; /* streams that asked for progress */
     struct list_node behind; /* struct watcher */
     struct heap ticks;       /* struct watch_stream */
-    /* Batches whose events with values before are not made yet, in order; owned. */
-    struct list_node waiting;
+    /* Batches whose events with values before were not given to all yet, in order; owned. */
+    struct list_node waiting, due, due_long;
     size_t waiting_bytes;
     struct watch_read read_slots[WATCH_READS_MAX];
     uint64_t next_look_ns; /* for a leader */
@@ -147,7 +161,6 @@ struct watch_hub {
     struct list_node touched[WATCH_FORMS]; /* struct watch_group */
     struct watch_change *change;
     uint32_t change_index;
-    unsigned forms; /* bits: which groups are looked for */
     /* Of the message at hand. */
     struct rpc_piece *pieces; /* the first is the sender's */
     size_t pieces_capacity;
@@ -159,16 +172,20 @@ void watch_publish_init(struct watch_hub *hub);
 void watch_publish_deinit(struct watch_hub *hub);
 /* Gives what apply has handed over to all who are synced. */
 void watch_take_batches(struct watch_hub *hub);
-/* Gives a batch that has waited to those who want values. block NULL: they read it from history. */
-void watch_publish_values(struct watch_hub *hub, struct watch_batch *batch,
-                          struct watch_block *block);
+/* Takes the next group off the list of those that the revision at hand concerns. */
+struct watch_group *watch_next_touched(struct watch_hub *hub, enum watch_form form);
+/* Gives its part of a block to the group's watchers. block NULL: they read it from history. */
+void watch_deliver(struct watch_hub *hub, struct watch_group *group, const struct watch_runs *runs,
+                   struct watch_block *block, int64_t revision);
 void watch_batch_free(struct watch_hub *hub, struct watch_batch *batch);
 
 /* ---- values.c ---- */
 void watch_values_init(struct watch_hub *hub);
 void watch_values_deinit(struct watch_hub *hub);
-/* Takes the batch. False: too much waits, and it is not taken. */
-CHECKED bool watch_values_wait(struct watch_hub *hub, struct watch_batch *batch);
+/* Takes the batch for those touched, and its events if they are made (else NULL). False: too much
+ * waits, and nothing is taken. Groups that are still touched read it from history. */
+CHECKED bool watch_values_wait(struct watch_hub *hub, struct watch_batch *batch,
+                               struct watch_block *block);
 void watch_values_start(struct watch_hub *hub);
 void watch_values_run(struct watch_read *read, uint32_t reader_slot); /* on the reader */
 void watch_values_take(struct watch_hub *hub, struct watch_read *read);
@@ -226,12 +243,12 @@ static inline enum watch_form watch_group_form(const struct watch_group *group)
     return group->kinds & WATCH_PREVIOUS ? WATCH_WITH_VALUES : WATCH_PLAIN;
 }
 
-/* Everything up to it was given to those who are synced and get events of this form. */
-static inline int64_t watch_given(const struct watch_hub *hub, enum watch_form form)
+/* Everything up to it was given to those of the group who are synced. */
+static inline int64_t watch_given(const struct watch_hub *hub, const struct watch_group *group)
 {
-    if (form == WATCH_PLAIN || list_is_empty(&hub->waiting))
+    if (list_is_empty(&group->waiting))
         return hub->position;
-    return CONTAINER_OF(hub->waiting.next, struct watch_batch, waiting)->revision - 1;
+    return CONTAINER_OF(group->waiting.next, struct watch_share, in_group)->batch->revision - 1;
 }
 
 static inline int64_t watch_current_revision(const struct watch_hub *hub)

@@ -58,7 +58,7 @@ void watcher_go_on(struct watch_hub *hub, struct watcher *watcher, int64_t next)
 void watcher_fall_behind(struct watch_hub *hub, struct watcher *watcher)
 {
     ASSERT(watcher->state == WATCHER_SYNCED);
-    int64_t given = watch_given(hub, watch_group_form(watcher->group));
+    int64_t given = watch_given(hub, watcher->group);
     watcher->next = max_i64(watcher->next, given + 1);
     set_state(watcher, WATCHER_BEHIND);
     note_behind(hub, watcher);

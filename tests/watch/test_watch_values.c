@@ -18,7 +18,7 @@
 
 struct client {
     struct watch_stream stream;
-    char seen[1024]; /* "2<1@4 ": the value 2 instead of 1 at revision 4; "p4 ": progress */
+    char seen[16384]; /* "2<1@4 ": the value 2 instead of 1 at revision 4; "p4 ": progress */
 };
 
 struct fixture {
@@ -26,7 +26,7 @@ struct fixture {
     struct watch_hub *hub;
     struct watch_read *reads[WATCH_READS_MAX];
     uint32_t values_reads, history_reads;
-    struct client plain, values;
+    struct client plain, values, other;
 };
 
 /* ---- clients ---- */
@@ -93,9 +93,11 @@ static void ignore(struct watch_stream *stream)
 
 static const struct watch_sink sink = {.send = see, .end = see_end, .ref = ignore, .unref = ignore};
 
-static void open_client(struct fixture *f, struct client *client, unsigned kinds)
+static void open_client(struct fixture *f, struct client *client, const char *key, const char *end,
+                        unsigned kinds)
 {
-    const struct watch_create create = {.key = SLICE("a"), .range_end = SLICE("z"), .kinds = kinds};
+    const struct watch_create create = {
+        .key = slice_from_str(key), .range_end = slice_from_str(end), .kinds = kinds};
     watch_stream_open(f->hub, &client->stream, &sink, /* wants_leader= */ false);
     assert_int_equal(watch_stream_create(&client->stream, &create), ST_OK);
 }
@@ -107,8 +109,8 @@ static void keep_read(void *context, struct watch_read *read, uint32_t number)
     struct fixture *f = context;
     assert_null(f->reads[number]);
     f->reads[number] = read;
-    f->values_reads += number == WATCH_VALUES_READ;
-    f->history_reads += number != WATCH_VALUES_READ;
+    f->values_reads += number >= WATCH_VALUES_READ;
+    f->history_reads += number < WATCH_VALUES_READ;
 }
 
 static void step(struct fixture *f)
@@ -117,16 +119,22 @@ static void step(struct fixture *f)
 }
 
 /* What a reader thread would do; false: nothing is to be read. */
+static bool run_read(struct fixture *f, uint32_t number)
+{
+    struct watch_read *read = f->reads[number];
+    if (read == NULL)
+        return false;
+    f->reads[number] = NULL;
+    watch_read_run(read, /* reader_slot= */ 1);
+    step(f);
+    return true;
+}
+
 static bool read_one(struct fixture *f)
 {
     for (uint32_t i = 0; i < WATCH_READS_MAX; i++) {
-        struct watch_read *read = f->reads[i];
-        if (read == NULL)
-            continue;
-        f->reads[i] = NULL;
-        watch_read_run(read, /* reader_slot= */ 1);
-        step(f);
-        return true;
+        if (run_read(f, i))
+            return true;
     }
     return false;
 }
@@ -172,8 +180,9 @@ static int set_up(void **state)
                                               .read = keep_read,
                                               .context = f};
     assert_int_equal(watch_hub_new(&options, &f->hub), ST_OK);
-    open_client(f, &f->plain, 0);
-    open_client(f, &f->values, WATCH_PREVIOUS);
+    open_client(f, &f->plain, "a", "z", 0);
+    open_client(f, &f->values, "a", "z", WATCH_PREVIOUS);
+    open_client(f, &f->other, "z", "zz", WATCH_PREVIOUS);
     step(f);
     *state = f;
     return 0;
@@ -235,6 +244,81 @@ static void test_watch_values_progress_is_that_of_the_stream(void **state)
     assert_string_equal(f->values.seen, "1<@2 ");
     read_all(f);
     assert_string_equal(f->values.seen, "1<@2 2<1@3 p3 ");
+}
+
+/* Deletes a..b, of which the values are not in memory, under nobody else's eyes. */
+static void delete_many(struct fixture *f)
+{
+    char key[16];
+    for (uint32_t i = 0; i <= WATCH_HUB_CHANGES; i++) {
+        snprintf(key, sizeof(key), "a%04u", i);
+        key_space_put(&f->ks, key, "x");
+        step(f);
+    }
+    key_space_put(&f->ks, "key", "1");
+    key_space_put(&f->ks, "z", "1");
+    step(f);
+    key_space_commit(&f->ks);
+    f->plain.seen[0] = f->values.seen[0] = f->other.seen[0] = '\0';
+    key_space_delete(&f->ks, "a", "b");
+    step(f);
+}
+
+static void test_watch_values_of_many_changes_hold_up_nobody_else(void **state)
+{
+    struct fixture *f = *state;
+    delete_many(f);
+    key_space_put(&f->ks, "z", "2"); /* its value before is not in memory either */
+    key_space_put(&f->ks, "key", "2");
+    step_without_backend(f);
+    assert_int_equal(watch_stream_ask_progress(&f->other.stream), ST_OK);
+    step(f);
+    assert_true(run_read(f, WATCH_VALUES_READ));
+    assert_string_equal(f->other.seen, "2<1@1006 p1007 ");
+    key_space_put(&f->ks, "z", "3");
+    step_without_backend(f);
+    assert_string_equal(f->other.seen, "2<1@1006 p1007 3<2@1008 ");
+    assert_string_equal(f->values.seen, "");
+    assert_true(run_read(f, WATCH_LONG_READ));
+    read_all(f);
+    assert_string_equal(f->other.seen, "2<1@1006 p1007 3<2@1008 ");
+    struct client expected = {0};
+    for (uint32_t i = 0; i <= WATCH_HUB_CHANGES; i++)
+        note(&expected, "<x@1005 ");
+    note(&expected, "2<1@1007 ");
+    assert_string_equal(f->values.seen, expected.seen);
+    assert_int_equal(f->history_reads, 0);
+    assert_int_equal(f->hub->waiting_bytes, 0);
+}
+
+/* Events are made for who may have them now, and for others that see more kept only while there is
+ * room. */
+static void test_watch_values_kept_for_others_are_bounded(void **state)
+{
+    struct fixture *f = *state;
+    struct client key = {0};
+    put_large(f, 'a');
+    delete_many(f);
+    open_client(f, &key, "key", "", WATCH_PREVIOUS);
+    step(f);
+    uint32_t count = WATCH_KEPT_BYTES / (3 * LARGE_BYTES) + 5;
+    struct client expected = {0};
+    for (uint32_t i = 0; i < count; i++) {
+        put_large(f, (char)('b' + i));
+        step(f);
+        key_space_commit(&f->ks);
+        (void)run_read(f, WATCH_VALUES_READ);
+        assert_true(f->hub->waiting_bytes <= WATCH_WAITING_BYTES);
+        note(&expected, "%c<%c@%u ", 'b' + i, i == 0 ? '1' : 'a' + i, 1007 + i);
+    }
+    assert_string_equal(key.seen, expected.seen);
+    assert_string_equal(f->values.seen, "");
+    read_all(f);
+    assert_string_equal(key.seen, expected.seen);
+    assert_string_equal(f->values.seen + strlen("<x@1006 ") * (WATCH_HUB_CHANGES + 1),
+                        expected.seen);
+    assert_int_equal(f->history_reads, 0);
+    assert_int_equal(f->hub->waiting_bytes, 0);
 }
 
 /* As much at a time as a message of history; the rest by the next read. */
@@ -302,6 +386,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_watch_values_not_in_memory_hold_up_only_who_wants_them,
                                         set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_watch_values_progress_is_that_of_the_stream, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_watch_values_of_many_changes_hold_up_nobody_else,
+                                        set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_watch_values_kept_for_others_are_bounded, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_watch_values_that_are_large_take_several_reads, set_up,
                                         tear_down),
