@@ -6,55 +6,7 @@
  * Unknown fields are skipped, as every protobuf decoder does. */
 #include "raft/conf_change.h"
 
-#include "base/bytes.h"
-
-#define WIRE_VARINT 0U
-#define WIRE_FIXED64 1U
-#define WIRE_BYTES 2U
-#define WIRE_FIXED32 5U
-
-struct field {
-    uint64_t number;
-    uint64_t value;     /* of a varint */
-    struct slice bytes; /* of a length-delimited one */
-    bool is_bytes;
-};
-
-static enum status take_bytes(struct slice *in, uint64_t len, struct slice *out)
-{
-    if (len > in->len)
-        return ST_INVALID;
-    *out = slice_make(in->data, (size_t)len);
-    in->data += len;
-    in->len -= (size_t)len;
-    return ST_OK;
-}
-
-/* Takes one field off the front; number 0 for one that was skipped. */
-static enum status take_field(struct slice *in, struct field *out)
-{
-    uint64_t tag, len = 0;
-    *out = (struct field){0};
-    if (take_varint(in, &tag) != ST_OK || tag >> 3 == 0)
-        return ST_INVALID;
-    switch (tag & 7) {
-    case WIRE_VARINT:
-        out->number = tag >> 3;
-        return take_varint(in, &out->value) == ST_OK ? ST_OK : ST_INVALID;
-    case WIRE_BYTES:
-        out->number = tag >> 3;
-        out->is_bytes = true;
-        if (take_varint(in, &len) != ST_OK)
-            return ST_INVALID;
-        return take_bytes(in, len, &out->bytes);
-    case WIRE_FIXED64:
-        return take_bytes(in, 8, &out->bytes);
-    case WIRE_FIXED32:
-        return take_bytes(in, 4, &out->bytes);
-    default:
-        return ST_INVALID;
-    }
-}
+#include "base/wire.h"
 
 static enum status set_type(uint64_t value, enum conf_change_type *out)
 {
@@ -65,14 +17,14 @@ static enum status set_type(uint64_t value, enum conf_change_type *out)
 }
 
 /* A known field must come in its own wire type. */
-static bool is_number(const struct field *field, uint64_t number)
+static bool is_number(const struct wire_field *field, uint32_t number)
 {
-    return field->number == number && !field->is_bytes;
+    return field->number == number && field->type == WIRE_VARINT;
 }
 
-static bool is_bytes(const struct field *field, uint64_t number)
+static bool is_bytes(const struct wire_field *field, uint32_t number)
 {
-    return field->number == number && field->is_bytes;
+    return field->number == number && field->type == WIRE_BYTES;
 }
 
 static enum status decode_v1(struct slice in, struct conf_change *out)
@@ -80,8 +32,8 @@ static enum status decode_v1(struct slice in, struct conf_change *out)
     struct conf_change_single *change = &out->changes[0];
     out->changes_count = 1;
     while (in.len > 0) {
-        struct field field;
-        enum status st = take_field(&in, &field);
+        struct wire_field field;
+        enum status st = wire_next(&in, &field);
         if (st == ST_OK && is_number(&field, 2))
             st = set_type(field.value, &change->type);
         else if (is_number(&field, 1))
@@ -101,8 +53,8 @@ static enum status decode_v1(struct slice in, struct conf_change *out)
 static enum status decode_single(struct slice in, struct conf_change_single *out)
 {
     while (in.len > 0) {
-        struct field field;
-        enum status st = take_field(&in, &field);
+        struct wire_field field;
+        enum status st = wire_next(&in, &field);
         if (st == ST_OK && is_number(&field, 1))
             st = set_type(field.value, &out->type);
         else if (is_number(&field, 2))
@@ -125,8 +77,8 @@ static enum status add_single(struct slice in, struct conf_change *out)
 static enum status decode_v2(struct slice in, struct conf_change *out)
 {
     while (in.len > 0) {
-        struct field field;
-        enum status st = take_field(&in, &field);
+        struct wire_field field;
+        enum status st = wire_next(&in, &field);
         if (st == ST_OK && is_number(&field, 1) && field.value <= CONF_CHANGE_JOINT_EXPLICIT)
             out->transition = (enum conf_change_transition)field.value;
         else if (st == ST_OK && is_bytes(&field, 2))

@@ -1,52 +1,10 @@
 #include "server/gateway/encode.h"
 
-#include "base/bytes.h"
+#include "base/wire.h"
 #include "server/gateway/json_text.h"
 #include "server/gateway/limits.h"
 
 #include <inttypes.h>
-
-enum wire { VARINT = 0, FIXED64 = 1, LENGTH = 2, FIXED32 = 5 };
-
-/* One field as it lies in a message. */
-struct piece {
-    uint32_t number;
-    enum wire wire;
-    uint64_t value;     /* VARINT */
-    struct slice bytes; /* LENGTH */
-};
-
-static enum status take_bytes(struct slice *in, uint64_t size, struct slice *out)
-{
-    if (size > in->len)
-        return ST_INVALID;
-    *out = slice_make(in->data, (size_t)size);
-    *in = slice_make(in->data + size, in->len - (size_t)size);
-    return ST_OK;
-}
-
-static enum status take_piece(struct slice *in, struct piece *out)
-{
-    uint64_t tag, size = 0;
-    *out = (struct piece){0};
-    if (take_varint(in, &tag) != ST_OK || tag >> 3 == 0 || tag >> 3 > UINT32_MAX)
-        return ST_INVALID;
-    out->number = (uint32_t)(tag >> 3);
-    out->wire = (enum wire)(tag & 7);
-    switch (out->wire) {
-    case VARINT:
-        return take_varint(in, &out->value) == ST_OK ? ST_OK : ST_INVALID;
-    case FIXED64:
-        return take_bytes(in, 8, &out->bytes);
-    case FIXED32:
-        return take_bytes(in, 4, &out->bytes);
-    case LENGTH:
-        if (take_varint(in, &size) != ST_OK)
-            return ST_INVALID;
-        return take_bytes(in, size, &out->bytes);
-    }
-    return ST_INVALID;
-}
 
 /* ---- values ---- */
 
@@ -89,10 +47,10 @@ static bool is_length_delimited(const ProtobufCFieldDescriptor *field)
            field->type == PROTOBUF_C_TYPE_MESSAGE;
 }
 
-static enum status put_value(const struct piece *piece, const ProtobufCFieldDescriptor *field,
+static enum status put_value(const struct wire_field *piece, const ProtobufCFieldDescriptor *field,
                              struct buf *out, uint32_t depth)
 {
-    if ((piece->wire == LENGTH) != is_length_delimited(field))
+    if ((piece->type == WIRE_BYTES) != is_length_delimited(field))
         return ST_INVALID;
     if (field->type == PROTOBUF_C_TYPE_STRING)
         return json_quote(piece->bytes, out);
@@ -138,11 +96,11 @@ static enum status put_repeated(struct slice in, const ProtobufCFieldDescriptor 
     bool is_first = true;
     enum status st = buf_append(out, SLICE("["));
     while (st == ST_OK && in.len > 0) {
-        struct piece piece;
-        st = take_piece(&in, &piece);
+        struct wire_field piece;
+        st = wire_next(&in, &piece);
         if (st != ST_OK || piece.number != field->id)
             continue;
-        if (piece.wire == LENGTH && !is_length_delimited(field)) {
+        if (piece.type == WIRE_BYTES && !is_length_delimited(field)) {
             st = put_packed(piece.bytes, field, out, &is_first);
             continue;
         }
@@ -156,16 +114,16 @@ static enum status put_repeated(struct slice in, const ProtobufCFieldDescriptor 
 /* Where a field was seen: a single one last, a repeated one first. */
 struct seen {
     bool is_there;
-    struct piece piece;
+    struct wire_field piece;
     struct slice from;
 };
 
-static bool is_default(const struct piece *piece, const ProtobufCFieldDescriptor *field)
+static bool is_default(const struct wire_field *piece, const ProtobufCFieldDescriptor *field)
 {
     if (field->label == PROTOBUF_C_LABEL_REPEATED || field->type == PROTOBUF_C_TYPE_MESSAGE ||
         (field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) != 0)
         return false;
-    return piece->wire == VARINT ? piece->value == 0 : piece->bytes.len == 0;
+    return piece->type == WIRE_VARINT ? piece->value == 0 : piece->bytes.len == 0;
 }
 
 static enum status put_field(const struct seen *seen, const ProtobufCFieldDescriptor *field,
@@ -185,9 +143,9 @@ static enum status find_fields(struct slice in, const ProtobufCMessageDescriptor
                                struct seen *seen)
 {
     while (in.len > 0) {
-        struct piece piece;
+        struct wire_field piece;
         struct slice from = in;
-        enum status st = take_piece(&in, &piece);
+        enum status st = wire_next(&in, &piece);
         if (st != ST_OK)
             return st;
         const ProtobufCFieldDescriptor *field =

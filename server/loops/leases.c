@@ -2,12 +2,12 @@
 
 #include "base/assert.h"
 #include "base/minmax.h"
+#include "base/wire.h"
 #include "server/loops/loops_private.h"
 #include "server/metrics/metrics.h"
 #include "server/state/auth.h"
 #include "server/state/kv_request.h"
 #include "server/state/machine.h"
-#include "server/state/wire.h"
 
 #include <stdlib.h>
 

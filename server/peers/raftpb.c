@@ -1,13 +1,9 @@
 #include "server/peers/raftpb.h"
 
 #include "base/assert.h"
-#include "base/bytes.h"
+#include "base/wire.h"
 #include "server/peers/limits.h"
 
-#define WIRE_VARINT 0U
-#define WIRE_FIXED64 1U
-#define WIRE_BYTES 2U
-#define WIRE_FIXED32 5U
 #define TAG_BYTES(number) ((uint8_t)((uint32_t)(number) << 3 | WIRE_BYTES))
 #define TAG_VARINT(number) ((uint8_t)((uint32_t)(number) << 3 | WIRE_VARINT))
 #define FIELD_BYTES_MAX (1 + VARINT_BYTES_MAX) /* a varint field, or the head of a bytes field */
@@ -184,46 +180,10 @@ enum status raftpb_put_message(struct out *out, const struct raft_message *m, st
 
 /* ---- reading ---- */
 
-struct field {
-    uint64_t number;
-    uint64_t value;     /* of a varint */
-    struct slice bytes; /* of a length-delimited one */
-    bool is_bytes;
-};
-
-static enum status take_bytes(struct slice *in, uint64_t len, struct slice *out)
+/* A known field must come in its own wire type. */
+static bool is_of(const struct wire_field *f, bool is_bytes)
 {
-    if (len > in->len)
-        return ST_INVALID;
-    *out = slice_make(in->data, (size_t)len);
-    *in = slice_make(in->data + len, in->len - (size_t)len);
-    return ST_OK;
-}
-
-/* Takes one field off the front; number 0 for one of a kind that none of ours has. */
-static enum status take_field(struct slice *in, struct field *out)
-{
-    uint64_t tag, len;
-    *out = (struct field){0};
-    if (take_varint(in, &tag) != ST_OK || tag >> 3 == 0)
-        return ST_INVALID;
-    switch (tag & 7) {
-    case WIRE_VARINT:
-        out->number = tag >> 3;
-        return take_varint(in, &out->value) == ST_OK ? ST_OK : ST_INVALID;
-    case WIRE_BYTES:
-        out->number = tag >> 3;
-        out->is_bytes = true;
-        if (take_varint(in, &len) != ST_OK)
-            return ST_INVALID;
-        return take_bytes(in, len, &out->bytes);
-    case WIRE_FIXED64:
-        return take_bytes(in, 8, &out->bytes);
-    case WIRE_FIXED32:
-        return take_bytes(in, 4, &out->bytes);
-    default:
-        return ST_INVALID;
-    }
+    return f->type == (is_bytes ? WIRE_BYTES : WIRE_VARINT);
 }
 
 enum status raftpb_decode_entry(struct slice in, struct raft_entry *out)
@@ -232,10 +192,10 @@ enum status raftpb_decode_entry(struct slice in, struct raft_entry *out)
     bool has_data = false;
     struct slice data = SLICE_EMPTY;
     while (in.len > 0) {
-        struct field f;
-        if (take_field(&in, &f) != ST_OK)
+        struct wire_field f;
+        if (wire_next(&in, &f) != ST_OK)
             return ST_INVALID;
-        if (f.number >= 1 && f.number <= 4 && f.is_bytes != (f.number == 4))
+        if (f.number >= 1 && f.number <= 4 && !is_of(&f, f.number == 4))
             return ST_INVALID;
         if (f.number == 1 && f.value > RAFT_ENTRY_CONF_CHANGE_V2)
             return ST_INVALID;
@@ -267,10 +227,12 @@ static enum status add_id(raft_id *ids, uint32_t *count, uint64_t id)
 }
 
 /* Repeated numbers come one by one, or, from proto3's writers, packed into one field. */
-static enum status add_ids(raft_id *ids, uint32_t *count, const struct field *f)
+static enum status add_ids(raft_id *ids, uint32_t *count, const struct wire_field *f)
 {
-    if (!f->is_bytes)
+    if (f->type == WIRE_VARINT)
         return add_id(ids, count, f->value);
+    if (f->type != WIRE_BYTES)
+        return ST_INVALID;
     struct slice in = f->bytes;
     while (in.len > 0) {
         uint64_t id;
@@ -283,8 +245,8 @@ static enum status add_ids(raft_id *ids, uint32_t *count, const struct field *f)
 static enum status decode_conf_state(struct slice in, struct raft_conf_state *cs)
 {
     while (in.len > 0) {
-        struct field f;
-        enum status st = take_field(&in, &f);
+        struct wire_field f;
+        enum status st = wire_next(&in, &f);
         if (st != ST_OK)
             return st;
         if (f.number == 1)
@@ -295,7 +257,7 @@ static enum status decode_conf_state(struct slice in, struct raft_conf_state *cs
             st = add_ids(cs->voters_outgoing, &cs->voters_outgoing_count, &f);
         else if (f.number == 4)
             st = add_ids(cs->learners_next, &cs->learners_next_count, &f);
-        else if (f.number == 5 && f.is_bytes)
+        else if (f.number == 5 && f.type != WIRE_VARINT)
             st = ST_INVALID;
         else if (f.number == 5)
             cs->auto_leave = f.value != 0;
@@ -308,9 +270,9 @@ static enum status decode_conf_state(struct slice in, struct raft_conf_state *cs
 static enum status decode_meta(struct slice in, struct raft_snapshot_meta *meta)
 {
     while (in.len > 0) {
-        struct field f;
-        enum status st = take_field(&in, &f);
-        if (st != ST_OK || (f.number >= 1 && f.number <= 3 && f.is_bytes != (f.number == 1)))
+        struct wire_field f;
+        enum status st = wire_next(&in, &f);
+        if (st != ST_OK || (f.number >= 1 && f.number <= 3 && !is_of(&f, f.number == 1)))
             return ST_INVALID;
         if (f.number == 1)
             st = decode_conf_state(f.bytes, &meta->conf_state);
@@ -333,9 +295,9 @@ static enum status decode_snapshot(struct slice in, struct raftpb_message *out)
         return ST_NO_MEMORY;
     enum status st = ST_OK;
     while (in.len > 0 && st == ST_OK) {
-        struct field f;
-        st = take_field(&in, &f);
-        if (st == ST_OK && (f.number == 1 || f.number == 2) && !f.is_bytes)
+        struct wire_field f;
+        st = wire_next(&in, &f);
+        if (st == ST_OK && (f.number == 1 || f.number == 2) && f.type != WIRE_BYTES)
             st = ST_INVALID;
         else if (st == ST_OK && f.number == 1)
             out->data = f.bytes;
@@ -362,7 +324,7 @@ static enum status set_type(struct raft_message *m, uint64_t value)
     return ST_OK;
 }
 
-static enum status set_scalar(struct raft_message *m, const struct field *f)
+static enum status set_scalar(struct raft_message *m, const struct wire_field *f)
 {
     switch (f->number) {
     case 1:
@@ -396,7 +358,7 @@ static enum status set_scalar(struct raft_message *m, const struct field *f)
     }
 }
 
-static bool is_bytes_field(uint64_t number)
+static bool is_bytes_field(uint32_t number)
 {
     return number == 7 || number == 9 || number == 12;
 }
@@ -405,10 +367,10 @@ static enum status count_entries(struct slice in, uint32_t *out)
 {
     *out = 0;
     while (in.len > 0) {
-        struct field f;
-        if (take_field(&in, &f) != ST_OK)
+        struct wire_field f;
+        if (wire_next(&in, &f) != ST_OK)
             return ST_INVALID;
-        if (f.number >= 1 && f.number <= 12 && f.is_bytes != is_bytes_field(f.number))
+        if (f.number >= 1 && f.number <= 12 && !is_of(&f, is_bytes_field(f.number)))
             return ST_INVALID;
         if (f.number == 7 && (*out)++ == UINT32_MAX)
             return ST_INVALID;
@@ -416,9 +378,9 @@ static enum status count_entries(struct slice in, uint32_t *out)
     return ST_OK;
 }
 
-static enum status set_field(struct raftpb_message *out, const struct field *f)
+static enum status set_field(struct raftpb_message *out, const struct wire_field *f)
 {
-    if (!f->is_bytes)
+    if (f->type != WIRE_BYTES)
         return set_scalar(&out->message, f);
     if (f->number == 9)
         return decode_snapshot(f->bytes, out);
@@ -450,8 +412,8 @@ enum status raftpb_decode_message(struct slice in, struct raftpb_message *out)
         out->message.entries = out->entries;
     }
     while (in.len > 0 && st == ST_OK) {
-        struct field f;
-        st = take_field(&in, &f);
+        struct wire_field f;
+        st = wire_next(&in, &f);
         if (st == ST_OK)
             st = set_field(out, &f);
     }

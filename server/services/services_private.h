@@ -1,13 +1,14 @@
 /* server/services/services_private.h - what the services share. */
 #ifndef SERVER_SERVICES_SERVICES_PRIVATE_H
 #define SERVER_SERVICES_SERVICES_PRIVATE_H
+#include "base/wire.h"
 #include "server/loops/request.h"
 #include "server/metrics/metrics.h"
 #include "server/services/services.h"
 #include "server/state/error.h"
 #include "server/state/kv_request.h"
 #include "server/state/members.h"
-#include "server/state/wire.h"
+#include "server/state/response_header.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>

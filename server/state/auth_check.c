@@ -1,7 +1,7 @@
 /* Who may what: the rules of etcd's auth store and of the layer above its apply. */
 #include "base/assert.h"
+#include "base/wire.h"
 #include "server/state/auth_private.h"
-#include "server/state/wire.h"
 
 #include <stddef.h>
 

@@ -1,8 +1,8 @@
 /* Users and roles as etcd stores them: authpb.User{name=1, password=2, roles=3, options=4},
  * UserAddOptions{no_password=1}, Role{name=1, keyPermission=2}, Permission{permType=1, key=2,
  * range_end=3}. Whatever is written here is byte for byte what etcd would write. */
+#include "base/wire.h"
 #include "server/state/auth_private.h"
-#include "server/state/wire.h"
 
 #include <stddef.h>
 

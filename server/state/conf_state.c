@@ -2,7 +2,7 @@
 
 #include "base/assert.h"
 #include "base/bytes.h"
-#include "server/state/wire.h"
+#include "base/wire.h"
 
 #include <stddef.h>
 

@@ -2,8 +2,8 @@
 
 #include "base/assert.h"
 #include "base/minmax.h"
+#include "base/wire.h"
 #include "server/state/limits.h"
-#include "server/state/wire.h"
 
 #include <stddef.h>
 

@@ -5,6 +5,7 @@
 #include "server/state/lessor.h"
 #include "server/state/limits.h"
 #include "server/state/machine_private.h"
+#include "server/state/response_header.h"
 
 #include <inttypes.h>
 #include <stdarg.h>

@@ -2,6 +2,7 @@
 #include "base/assert.h"
 #include "server/state/check.h"
 #include "server/state/machine_private.h"
+#include "server/state/response_header.h"
 #include "server/state/txn.h"
 
 static struct source writing_source(const struct machine *machine)

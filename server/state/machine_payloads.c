@@ -1,8 +1,8 @@
 /* server/state/machine_payloads.c - entries that a member proposes for itself, in etcd's bytes. */
 #include "base/bytes.h"
+#include "base/wire.h"
 #include "server/state/kv_request.h"
 #include "server/state/machine.h"
-#include "server/state/wire.h"
 
 #define FIELDS_BYTES_MAX (3 * (1 + VARINT_BYTES_MAX))
 

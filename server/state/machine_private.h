@@ -3,9 +3,9 @@
 #define SERVER_STATE_MACHINE_PRIVATE_H
 #include "base/buf.h"
 #include "base/lock.h"
+#include "base/wire.h"
 #include "server/state/kv_request.h"
 #include "server/state/machine.h"
-#include "server/state/wire.h"
 #include "storage/mvcc.h"
 #include "storage/store.h"
 

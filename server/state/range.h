@@ -2,9 +2,10 @@
  * the response as they are. */
 #ifndef SERVER_STATE_RANGE_H
 #define SERVER_STATE_RANGE_H
+#include "base/wire.h"
 #include "server/state/kv_request.h"
+#include "server/state/response_header.h"
 #include "server/state/source.h"
-#include "server/state/wire.h"
 
 /* Appends fields 2 to 4 of RangeResponse (kvs, more, count); the header is the caller's. The range
  * must have passed check_range(). A negative revision is the current one. Memory is bounded by the

@@ -5,10 +5,11 @@
 #ifndef SERVER_STATE_TXN_H
 #define SERVER_STATE_TXN_H
 #include "base/arena.h"
+#include "base/wire.h"
 #include "server/state/error.h"
 #include "server/state/kv_request.h"
+#include "server/state/response_header.h"
 #include "server/state/source.h"
-#include "server/state/wire.h"
 
 /* Sets succeeded in the txn and in the nested ones of the chosen branches. Errors: ST_IO,
  * ST_CORRUPT. */

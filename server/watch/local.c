@@ -2,7 +2,7 @@
 #include "server/watch/watch_private.h"
 
 #include "base/assert.h"
-#include "server/state/wire.h"
+#include "base/wire.h"
 
 static struct watch_local *local_of(struct watch_stream *stream)
 {

@@ -1,6 +1,6 @@
 #include "storage/dbfile/conf_json.h"
 
-#include "base/bytes.h"
+#include "base/wire.h"
 
 #include <inttypes.h>
 
@@ -8,15 +8,12 @@
  * are those of the JSON. */
 static const char *const names[] = {"voters", "learners", "voters_outgoing", "learners_next",
                                     "auto_leave"};
-enum { LISTS_COUNT = 4, AUTO_LEAVE = 5, WIRE_VARINT = 0 };
+enum { LISTS_COUNT = 4, AUTO_LEAVE = 5 };
 
-static enum status take_field(struct slice *in, uint64_t *number_out, uint64_t *value_out)
+static enum status take_field(struct slice *in, struct wire_field *out)
 {
-    uint64_t tag;
-    if (take_varint(in, &tag) != ST_OK || tag % 8 != WIRE_VARINT || tag / 8 < 1 ||
-        tag / 8 > AUTO_LEAVE || take_varint(in, value_out) != ST_OK)
+    if (wire_next(in, out) != ST_OK || out->type != WIRE_VARINT || out->number > AUTO_LEAVE)
         return ST_CORRUPT;
-    *number_out = tag / 8;
     return ST_OK;
 }
 
@@ -26,14 +23,14 @@ static enum status append_list(struct slice message, uint64_t wanted, struct buf
     enum status st = ST_OK;
     bool empty = true;
     while (message.len > 0 && st == ST_OK) {
-        uint64_t number, value;
-        st = take_field(&message, &number, &value);
-        if (st != ST_OK || number != wanted)
+        struct wire_field field;
+        st = take_field(&message, &field);
+        if (st != ST_OK || field.number != wanted)
             continue;
         if (empty)
-            st = buf_printf(out, "\"%s\":[%" PRIu64, names[wanted - 1], value);
+            st = buf_printf(out, "\"%s\":[%" PRIu64, names[wanted - 1], field.value);
         else
-            st = buf_printf(out, ",%" PRIu64, value);
+            st = buf_printf(out, ",%" PRIu64, field.value);
         empty = false;
     }
     return st != ST_OK || empty ? st : buf_append(out, SLICE("],"));
@@ -43,12 +40,12 @@ static enum status find_auto_leave(struct slice message, bool *out)
 {
     *out = false;
     while (message.len > 0) {
-        uint64_t number, value;
-        enum status st = take_field(&message, &number, &value);
+        struct wire_field field;
+        enum status st = take_field(&message, &field);
         if (st != ST_OK)
             return st;
-        if (number == AUTO_LEAVE)
-            *out = value != 0;
+        if (field.number == AUTO_LEAVE)
+            *out = field.value != 0;
     }
     return ST_OK;
 }

@@ -25,7 +25,7 @@ MAY_INCLUDE = {
     "server/state": ["base/", "proto/", "raft/types.h", "storage/"],
     "server/loops": ["base/", "proto/", "raft/", "wal/", "storage/", "server/state/", "server/metrics/",
                      "server/rpc/rpc.h"],
-    "server/watch": ["base/", "storage/", "server/state/wire.h", "server/metrics/", "server/rpc/rpc.h"],
+    "server/watch": ["base/", "storage/", "server/metrics/", "server/rpc/rpc.h"],
     "server/services": ["base/", "proto/", "raft/types.h", "storage/", "server/state/", "server/loops/",
                         "server/metrics/", "server/rpc/rpc.h", "server/run/log.h", "server/watch/"],
     "server/rpc": ["base/", "server/metrics/"],

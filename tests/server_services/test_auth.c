@@ -1,7 +1,7 @@
 /* Users, tokens, and who may what. */
+#include "base/wire.h"
 #include "server/services/auth_jwt.h"
 #include "server/state/auth.h"
-#include "server/state/wire.h"
 #include "tests/server_services/fixture.h"
 #include "tests/server_services/jwt_keys.h"
 #include "tests/server_state/messages.h"

@@ -1,7 +1,7 @@
 #include "tests/server_state/messages.h"
 
 #include "base/assert.h"
-#include "server/state/wire.h"
+#include "base/wire.h"
 
 static struct slice finish(const struct wire_out *out)
 {

@@ -1,8 +1,8 @@
 /* Applying entries: what each KV request does and answers. */
 #include "base/buf.h"
 #include "base/bytes.h"
+#include "base/wire.h"
 #include "server/state/conf_state.h"
-#include "server/state/wire.h"
 #include "tests/server_state/harness.h"
 #include "tests/server_state/messages.h"
 

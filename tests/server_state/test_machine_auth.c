@@ -4,9 +4,9 @@
 #include "base/base64.h"
 #include "base/buf.h"
 #include "base/bytes.h"
+#include "base/wire.h"
 #include "server/state/auth.h"
 #include "server/state/auth_bcrypt.h"
-#include "server/state/wire.h"
 #include "tests/server_state/harness.h"
 #include "tests/server_state/messages.h"
 

@@ -3,7 +3,7 @@
 #include "base/hash.h"
 #include "base/list.h"
 #include "base/minmax.h"
-#include "server/state/wire.h"
+#include "base/wire.h"
 #include "server/watch/watch.h"
 #include "tests/history/watch_record.h"
 

@@ -1,7 +1,7 @@
 /* Values before changes that are not in memory: the hub asks no backend for them, others get their
  * events meanwhile, and whoever wants them gets all events in order. */
 #include "base/list.h"
-#include "server/state/wire.h"
+#include "base/wire.h"
 #include "server/watch/watch_private.h"
 #include "tests/fakes/backend_mem.h"
 #include "tests/mvcc/key_space.h"

@@ -2,7 +2,7 @@
 
 #include "base/list.h"
 #include "base/lock.h"
-#include "server/state/wire.h"
+#include "base/wire.h"
 #include "server/watch/watch_private.h"
 #include "tests/fakes/backend_mem.h"
 #include "tests/mvcc/key_space.h"

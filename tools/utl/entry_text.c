@@ -2,9 +2,9 @@
 
 #include "base/arena.h"
 #include "base/minmax.h"
+#include "base/wire.h"
 #include "server/state/conf_state.h"
 #include "server/state/kv_request.h"
-#include "server/state/wire.h"
 #include "tools/print/text.h"
 
 #include <inttypes.h>

@@ -7,8 +7,8 @@
 
 #include "base/hash.h"
 #include "base/minmax.h"
+#include "base/wire.h"
 #include "server/state/json_reader.h"
-#include "server/state/wire.h"
 
 #include <inttypes.h>
 #include <stdarg.h>

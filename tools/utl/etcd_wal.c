@@ -3,7 +3,7 @@
 #include "base/bytes.h"
 #include "base/hash.h"
 #include "base/minmax.h"
-#include "server/state/wire.h"
+#include "base/wire.h"
 
 #include <inttypes.h>
 #include <stdarg.h>

@@ -1,7 +1,7 @@
 #include "tools/utl/kube.h"
 
+#include "base/wire.h"
 #include "server/state/json_reader.h"
-#include "server/state/wire.h"
 
 #include <string.h>
 

@@ -3,8 +3,8 @@
 #include "base/arena.h"
 #include "base/assert.h"
 #include "base/minmax.h"
+#include "base/wire.h"
 #include "server/state/kv_request.h"
-#include "server/state/wire.h"
 
 #include <stdlib.h>
 

@@ -1,12 +1,12 @@
-/* server/state/wire.h - protobuf's wire format for the messages of the hot path: requests are read
+/* base/wire.h - protobuf's wire format, where generated code will not do: messages are read
  * in place (texts and bytes are borrowed from the message, nothing is allocated, unknown fields are
  * passed over), answers are written straight into the arena they are sent from.
  *
  * The reader refuses at least what etcd's generated decoders refuse (wrong wire type of a known
  * field, over-long varint, field number 0, end of group, bytes past the end) and groups: so what is
  * accepted here may be put into the log as it came. */
-#ifndef SERVER_STATE_WIRE_H
-#define SERVER_STATE_WIRE_H
+#ifndef BASE_WIRE_H
+#define BASE_WIRE_H
 #include "base/arena.h"
 #include "base/bytes.h"
 #include "base/slice.h"
@@ -55,7 +55,7 @@ CHECKED enum status wire_decode(struct slice in, const struct wire_slot *slots,
 struct wire_out {
     struct arena *arena;
     uint8_t *data;
-    size_t gap; /* unused bytes in front of the message, for wire_prepend_header() */
+    size_t gap; /* unused bytes in front of the message, for what is known last */
     size_t len; /* bytes used of data, the gap included */
     size_t capacity;
     bool failed; /* also set from the start where nobody wants the message */
@@ -75,19 +75,4 @@ void wire_close(struct wire_out *out, size_t mark);
 void wire_insert(struct wire_out *out, size_t mark, struct slice fields);
 /* The message; borrowed from the arena. Errors: ST_TOO_BIG. */
 CHECKED enum status wire_out_finish(const struct wire_out *out, struct slice *message_out);
-
-/* etcd's ResponseHeader, field 1 of every response. */
-struct response_header {
-    uint64_t cluster_id, member_id;
-    int64_t revision;
-    uint64_t raft_term;
-};
-#define RESPONSE_HEADER_BYTES_MAX 48U
-/* The header as field 1 of a response; returns its size. */
-size_t response_header_encode(const struct response_header *header,
-                              uint8_t out[RESPONSE_HEADER_BYTES_MAX]);
-void wire_put_header(struct wire_out *out, const struct response_header *header);
-/* Writes the header into the gap that wire_out_init() left (RESPONSE_HEADER_BYTES_MAX), for headers
- * that are known last. */
-void wire_prepend_header(struct wire_out *out, const struct response_header *header);
 #endif

@@ -1,4 +1,4 @@
-#include "server/state/wire.h"
+#include "base/wire.h"
 
 #include "base/assert.h"
 #include "base/minmax.h"
@@ -27,6 +27,7 @@ static inline enum status take_bytes(struct slice *in, uint64_t size, struct sli
 enum status wire_next(struct slice *in, struct wire_field *out)
 {
     uint64_t tag;
+    *out = (struct wire_field){0};
     enum status st = take_number(in, &tag);
     if (st != ST_OK)
         return st;
@@ -210,49 +211,4 @@ enum status wire_out_finish(const struct wire_out *out, struct slice *message_ou
     *message_out =
         out->data == NULL ? SLICE_EMPTY : slice_make(out->data + out->gap, out->len - out->gap);
     return ST_OK;
-}
-
-/* ---- the header ---- */
-
-static size_t put_field(uint8_t *p, uint8_t tag, uint64_t value)
-{
-    if (value == 0)
-        return 0;
-    *p = tag;
-    return 1 + put_varint(p + 1, value);
-}
-
-/* At most 2 + 4 x 11 bytes, so its length is always one byte. */
-size_t response_header_encode(const struct response_header *header,
-                              uint8_t p[RESPONSE_HEADER_BYTES_MAX])
-{
-    size_t len = 2;
-    len += put_field(p + len, 0x08, header->cluster_id);
-    len += put_field(p + len, 0x10, header->member_id);
-    len += put_field(p + len, 0x18, (uint64_t)header->revision);
-    len += put_field(p + len, 0x20, header->raft_term);
-    p[0] = 0x0a;
-    p[1] = (uint8_t)(len - 2);
-    ASSERT(len <= RESPONSE_HEADER_BYTES_MAX);
-    return len;
-}
-
-void wire_put_header(struct wire_out *out, const struct response_header *header)
-{
-    uint8_t bytes[RESPONSE_HEADER_BYTES_MAX];
-    size_t size = response_header_encode(header, bytes);
-    uint8_t *p = wire_reserve(out, size);
-    if (p != NULL)
-        memcpy(p, bytes, size);
-}
-
-void wire_prepend_header(struct wire_out *out, const struct response_header *header)
-{
-    uint8_t bytes[RESPONSE_HEADER_BYTES_MAX];
-    size_t size = response_header_encode(header, bytes);
-    ASSERT(out->gap >= size);
-    if (wire_reserve(out, 0) == NULL)
-        return;
-    out->gap -= size;
-    memcpy(out->data + out->gap, bytes, size);
 }
