@@ -96,13 +96,12 @@ static void note_leader(struct consensus *c, raft_id leader, uint64_t now_ns)
 
 /* What is in the log of a leader that is deposed has an open fate: another one may still commit it.
  * Callers are told now, not by a deadline. After a hand-over it is in the next one's log, and
- * completes. */
-static void note_role(struct consensus *c, bool leads, bool handed_over)
+ * completes. Reads ask the next leader. */
+static void note_role(struct consensus *c, bool leads, uint64_t now_ns)
 {
     if (c->was_leader && !leads) {
-        requests_leader_lost(c, handed_over);
-        if (!handed_over)
-            rounds_fail(c, API_LEADER_CHANGED);
+        requests_leader_lost(c, /* orderly= */ c->transferee != 0);
+        rounds_leader_lost(c, now_ns);
     }
     c->was_leader = leads;
     atomic_store_explicit(&c->loops->is_leader, leads, memory_order_release);
@@ -111,11 +110,10 @@ static void note_role(struct consensus *c, bool leads, bool handed_over)
 
 static void note_soft_state(struct consensus *c, const struct raft_ready *ready, uint64_t now_ns)
 {
-    bool handed_over = c->transferee != 0;
-    rounds_lost(c, ready, handed_over);
+    rounds_lost(c, ready);
     if (!ready->has_soft_state)
         return;
-    note_role(c, ready->role == RAFT_LEADER, handed_over);
+    note_role(c, ready->role == RAFT_LEADER, now_ns);
     note_leader(c, ready->leader, now_ns);
 }
 

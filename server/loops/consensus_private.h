@@ -36,8 +36,11 @@ void rounds_expire(struct consensus *c, uint64_t now_ns);
 uint64_t rounds_start(struct consensus *c, uint64_t now_ns);
 /* There is another leader to ask. */
 void rounds_leader_moved(struct consensus *c);
-/* Reads that lost their leader are told so, or ask the next one if it was handed over. */
-void rounds_lost(struct consensus *c, const struct raft_ready *ready, bool handed_over);
+/* This member's core lost them with its leadership: they are asked again. */
+void rounds_lost(struct consensus *c, const struct raft_ready *ready);
+/* This member leads no more. Reads wait for the next leader, an election timeout at most: who is
+ * cut off says so, and its callers ask another member. */
+void rounds_leader_lost(struct consensus *c, uint64_t now_ns);
 /* Turns confirmed rounds into a chain of reads for the applier, each with the index it must see;
  * those whose index is applied already go to the readers at once. */
 struct inbox_node *rounds_take_confirmed(struct consensus *c, const struct raft_ready *ready);

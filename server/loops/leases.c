@@ -25,14 +25,9 @@ void leases_init(struct loops *loops)
     inbox_init(&leases->answered, wake_leases, loops);
 }
 
-static uint64_t election_ns(const struct loops *loops)
-{
-    return loops->options.election_ticks * loops->options.tick_ns;
-}
-
 static uint64_t request_ns(const struct loops *loops)
 {
-    return 5 * NS_PER_S + 2 * election_ns(loops);
+    return 5 * NS_PER_S + 2 * loops_election_ns(loops);
 }
 
 /* ---- whose time it is ---- */
@@ -52,7 +47,7 @@ static enum status follow_leadership(struct loops *loops, struct lessor *lessor,
         return ST_OK;
     lessor_set_checkpoints(lessor, loops->options.lease_checkpoint_ns);
     leases->term = led;
-    return lessor_promote(lessor, now_ns, election_ns(loops));
+    return lessor_promote(lessor, now_ns, loops_election_ns(loops));
 }
 
 /* Locks it, with time running if this member is to count it. */

@@ -222,11 +222,15 @@ static inline bool loops_is_short(const struct loops *loops)
            atomic_load_explicit(&loops->room_short, memory_order_relaxed);
 }
 
+static inline uint64_t loops_election_ns(const struct loops *loops)
+{
+    return loops->options.election_ticks * loops->options.tick_ns;
+}
+
 /* When a request came in, by its deadline. */
 static inline uint64_t loops_began_ns(const struct loops *loops, const struct request *request)
 {
-    const struct loops_options *options = &loops->options;
-    uint64_t limit_ns = 5 * NS_PER_S + 2 * (uint64_t)options->election_ticks * options->tick_ns;
+    uint64_t limit_ns = 5 * NS_PER_S + 2 * loops_election_ns(loops);
     return request->deadline_ns > limit_ns ? request->deadline_ns - limit_ns : 0;
 }
 

@@ -121,7 +121,6 @@ static enum status step_message(struct consensus *c, struct peer_message *messag
  * by whom yet, would be lost: it waits for the next one, to whom the core forwards it. */
 static bool hold(struct consensus *c, struct peer_message *message, uint64_t now_ns)
 {
-    const struct loops_options *options = &c->loops->options;
     if (message->message.type != RAFT_MSG_PROP)
         return false;
     struct raft_status status;
@@ -130,7 +129,7 @@ static bool hold(struct consensus *c, struct peer_message *message, uint64_t now
         return false;
     if (c->held == NULL) {
         c->held_end = &c->held;
-        c->held_until_ns = now_ns + 2 * (uint64_t)options->election_ticks * options->tick_ns;
+        c->held_until_ns = now_ns + 2 * loops_election_ns(c->loops);
     }
     message->node.next = NULL;
     *c->held_end = &message->node;

@@ -147,14 +147,13 @@ void requests_take(struct consensus *c)
 /* What etcd's server makes of a deadline that passes while it waits for an apply. */
 enum api_error requests_timeout_error(const struct consensus *c, const struct request *request)
 {
-    const struct loops_options *options = &c->loops->options;
-    uint64_t two_elections_ns = 2 * (uint64_t)options->election_ticks * options->tick_ns;
+    uint64_t two_elections_ns = 2 * loops_election_ns(c->loops);
     uint64_t start_ns = loops_began_ns(c->loops, request);
     if (c->leader_since_ns != 0 && start_ns < c->leader_since_ns &&
         start_ns + two_elections_ns > c->leader_since_ns)
         return API_TIMEOUT_LEADER_FAILURE;
     bool lost;
-    if (c->leader_seen == options->member_id)
+    if (c->leader_seen == c->loops->options.member_id)
         lost = neighbours_lost_quorum_since(c, start_ns);
     else
         lost = c->leader_seen != 0 && neighbours_was_lost_since(c, c->leader_seen, start_ns);
@@ -493,8 +492,7 @@ void requests_leader_lost(struct consensus *c, bool orderly)
 
 void requests_leader_moved(struct consensus *c, uint64_t now_ns)
 {
-    const struct loops_options *options = &c->loops->options;
-    uint64_t until_ns = now_ns + options->election_ticks * options->tick_ns;
+    uint64_t until_ns = now_ns + loops_election_ns(c->loops);
     LIST_FOREACH(node, &c->forwarded.requests)
     {
         struct request *request = request_of(node);

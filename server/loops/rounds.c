@@ -11,6 +11,7 @@ struct read_round {
     struct list_node node;
     uint64_t context_first, context_last; /* of its own questions; contexts count up */
     uint64_t asked_ns;                    /* 0: to be asked again now */
+    uint64_t until_ns;                    /* nobody can be asked: not waited for beyond */
     struct list_node reads;               /* struct read_request by request.waiting */
 };
 
@@ -65,6 +66,8 @@ void rounds_expire(struct consensus *c, uint64_t now_ns)
     for (struct list_node *node = c->rounds.next, *next; node != &c->rounds; node = next) {
         next = node->next;
         expire_reads(c, &round_of(node)->reads, now_ns);
+        if (round_of(node)->until_ns <= now_ns)
+            rounds_fail_reads(c, &round_of(node)->reads, API_LEADER_CHANGED);
         if (list_is_empty(&round_of(node)->reads))
             free_round(round_of(node));
     }
@@ -77,6 +80,7 @@ static bool ask(struct consensus *c, struct read_round *round, uint64_t now_ns)
         return false;
     round->context_last = c->round_next++;
     round->asked_ns = now_ns;
+    round->until_ns = UINT64_MAX;
     return true;
 }
 
@@ -144,18 +148,21 @@ static struct read_round *find_asked(struct consensus *c, uint64_t context)
     return NULL;
 }
 
-void rounds_lost(struct consensus *c, const struct raft_ready *ready, bool handed_over)
+void rounds_lost(struct consensus *c, const struct raft_ready *ready)
 {
-    if (handed_over) {
-        rounds_leader_moved(c);
-        return;
-    }
     for (uint32_t i = 0; i < ready->reads_lost_count; i++) {
         struct read_round *round = find_asked(c, ready->reads_lost[i]);
-        if (round == NULL)
-            continue;
-        rounds_fail_reads(c, &round->reads, API_LEADER_CHANGED);
-        free_round(round);
+        if (round != NULL)
+            round->asked_ns = 0;
+    }
+}
+
+void rounds_leader_lost(struct consensus *c, uint64_t now_ns)
+{
+    LIST_FOREACH(node, &c->rounds)
+    {
+        round_of(node)->asked_ns = 0;
+        round_of(node)->until_ns = now_ns + loops_election_ns(c->loops);
     }
 }
 
