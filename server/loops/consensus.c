@@ -81,8 +81,10 @@ static void enter_quarantine(struct consensus *c)
 
 static void note_leader(struct consensus *c, raft_id leader, uint64_t now_ns)
 {
-    if (leader != c->leader_seen)
+    if (leader != c->leader_seen) {
         requests_leader_moved(c, now_ns);
+        atomic_store_explicit(&c->loops->leader_lost_ns, now_ns, memory_order_relaxed);
+    }
     c->leader_seen = leader;
     if (leader != 0 && leader != c->leader_known) {
         metrics_add(METRIC_LEADER_CHANGES, 1);
@@ -90,7 +92,7 @@ static void note_leader(struct consensus *c, raft_id leader, uint64_t now_ns)
         c->leader_since_ns = now_ns;
         rounds_leader_moved(c);
     }
-    atomic_store_explicit(&c->loops->leader, leader, memory_order_relaxed);
+    atomic_store_explicit(&c->loops->leader, leader, memory_order_release);
     metrics_set(METRIC_HAS_LEADER, leader != 0);
 }
 

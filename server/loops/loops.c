@@ -225,6 +225,15 @@ uint64_t loops_next_id(struct loops *loops)
     return loops->options.member_id << 48 | (count & 0xffffffffffffU);
 }
 
+static bool is_leaderless(const struct loops *loops)
+{
+    if (atomic_load_explicit(&loops->leader, memory_order_acquire) != 0)
+        return false;
+    uint64_t lost_ns = atomic_load_explicit(&loops->leader_lost_ns, memory_order_relaxed);
+    return lost_ns == 0 ||
+           clock_monotonic_ns(loops->options.clock) >= lost_ns + loops_election_ns(loops);
+}
+
 void loops_get_status(const struct loops *loops, struct loops_status *out)
 {
     *out = (struct loops_status){
@@ -232,6 +241,7 @@ void loops_get_status(const struct loops *loops, struct loops_status *out)
         .term = atomic_load_explicit(&loops->term, memory_order_relaxed),
         .commit = atomic_load_explicit(&loops->commit, memory_order_relaxed),
         .applied = atomic_load_explicit(&loops->applied_index, memory_order_relaxed),
+        .is_leaderless = is_leaderless(loops),
         .is_leader = atomic_load_explicit(&loops->is_leader, memory_order_relaxed),
         .is_learner = atomic_load_explicit(&loops->is_learner, memory_order_relaxed),
         .is_quarantined = atomic_load_explicit(&loops->quarantined, memory_order_relaxed),

@@ -184,6 +184,7 @@ struct loops {
 
     /* Written by one actor, read by anyone; each value stands for itself. */
     _Atomic uint64_t leader, term, commit, applied_index, applied_bytes;
+    _Atomic uint64_t leader_lost_ns; /* while leader is 0: since when; 0: there was none */
     _Atomic uint64_t led_term;       /* in which this member leads; 0: it does not */
     _Atomic uint64_t applied_term;   /* of the last entry that was applied here since the start */
     _Atomic uint64_t commit_ns;      /* median of the log's commits */

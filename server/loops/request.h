@@ -154,6 +154,7 @@ struct loops_status {
     raft_id leader;
     raft_term term;
     raft_index commit, applied;
+    bool is_leaderless; /* for an election timeout; before that another is likely to come */
     bool is_leader, is_learner;
     bool is_quarantined; /* takes no part any more: what it promised is gone */
     bool ready;          /* this member's own publish entry is applied: client calls are served */

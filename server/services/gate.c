@@ -1,6 +1,8 @@
 /* server/services/gate.c - what is looked at before any method: a learner serves almost nothing, a
  * client may ask to be refused at once where there is no leader, and its token may be younger than
- * what this member knows. */
+ * what this member knows. A leader that was lost just now is not missed yet: this member may know
+ * of it long before etcd's would, and API servers whose watches were on the lost one come at once.
+ */
 #include "server/services/services_private.h"
 #include "server/state/machine.h"
 
@@ -56,7 +58,7 @@ static enum api_error judge(const struct rpc_call *call)
         return API_LEARNER_NOT_SUPPORTED;
     if (call->repeated && atomic_load(&call->canceled))
         return API_CANCELED;
-    return status.leader == 0 && wants_leader(call) ? API_NO_LEADER : API_OK;
+    return status.is_leaderless && wants_leader(call) ? API_NO_LEADER : API_OK;
 }
 
 static const struct rpc_method *inner_of(const struct rpc_call *call)

@@ -412,6 +412,18 @@ class Counter(threading.Thread):
                 self.conflicts += 1
 
 
+def reconnect(checks, apis, dead):
+    """Watches that an API server had on the leader which died: no other member turns them away until there is the next."""
+    answers = []
+    while any(one.Status().leader in (0, dead) for one in apis):
+        for one in apis:
+            w = one.watch(require_leader=True)
+            made = w.created(key=PREFIX, range_end=END)
+            answers.append("made" if made is not None and made.created else str(w.end))
+            w.cancel()
+    checks.equal(set(answers), {"made"}, f"{len(answers)} watches between two leaders")
+
+
 def three_members(args, checks, messages, folder):
     """A leader is killed while controllers count and watchers look on."""
     flags = [] if args.flags == "" else args.flags.split()
@@ -427,7 +439,10 @@ def three_members(args, checks, messages, folder):
                            FAN_SECONDS + 4)
     time.sleep(2)
     leader = cluster.wait_leader()
+    apis = [api.Api(m.endpoint, messages) for m in cluster.members if m is not leader]
+    dead = apis[0].Status().leader
     leader.kill()
+    reconnect(checks, apis, dead)
     time.sleep(2)
     cluster.restart(leader)
     told_fan(checks, fan.wait(), f"{FAN_WATCHERS} watchers of three members, the leader killed")

@@ -133,6 +133,29 @@ static void test_cluster_answers_soon_when_leadership_is_lost(void **state)
     cluster_free(cluster);
 }
 
+/* Who insists on a leader is not turned away while the next one is about to come. */
+static void test_cluster_is_leaderless_an_election_timeout_after_its_leader(void **state)
+{
+    (void)state;
+    struct cluster *cluster = three(14);
+    cluster_run(cluster, NS_PER_S);
+    uint32_t leader = cluster_leader(cluster);
+    depose(cluster, leader);
+    struct loops_status status;
+    loops_get_status(cluster->members[leader].loops, &status);
+    assert_int_equal(status.leader, 0);
+    assert_false(status.is_leaderless);
+    cluster_run(cluster, 1100 * NS_PER_MS);
+    loops_get_status(cluster->members[leader].loops, &status);
+    assert_true(status.is_leaderless);
+    network_isolate(cluster->network, leader, false);
+    cluster_run(cluster, NS_PER_S);
+    loops_get_status(cluster->members[leader].loops, &status);
+    assert_false(status.is_leaderless);
+    cluster_settle(cluster);
+    cluster_free(cluster);
+}
+
 /* A leader that was stopped, or cut off for a while, finds another one when it is back. */
 static void test_cluster_asks_the_next_leader_what_the_lost_one_was_asked(void **state)
 {
@@ -572,6 +595,7 @@ int main(void)
         cmocka_unit_test(test_cluster_goes_on_when_the_leader_dies),
         cmocka_unit_test(test_cluster_goes_on_while_the_disk_of_the_leader_hangs),
         cmocka_unit_test(test_cluster_answers_soon_when_leadership_is_lost),
+        cmocka_unit_test(test_cluster_is_leaderless_an_election_timeout_after_its_leader),
         cmocka_unit_test(test_cluster_asks_the_next_leader_what_the_lost_one_was_asked),
         cmocka_unit_test(test_cluster_gives_up_what_was_forwarded_to_a_lost_leader),
         cmocka_unit_test(test_cluster_reads_through_any_member),

@@ -202,6 +202,7 @@ uint64_t loops_next_id(struct loops *loops)
 void loops_get_status(const struct loops *loops, struct loops_status *out)
 {
     *out = (struct loops_status){.leader = loops->refuse == API_OK ? HARNESS_MEMBER_ID : 0,
+                                 .is_leaderless = loops->refuse != API_OK,
                                  .term = 2,
                                  .commit = 9,
                                  .applied = loops->applied == 0 ? 8 : loops->applied,
