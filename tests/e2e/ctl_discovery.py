@@ -57,7 +57,7 @@ def serve_names(records):
 
 
 def run(program, *words):
-    done = subprocess.run([program, "--command-timeout=1s"] + list(words), check=False, capture_output=True, timeout=60,
+    done = subprocess.run([program, "--command-timeout=3s"] + list(words), check=False, capture_output=True, timeout=60,
                           env=dict(os.environ, ETCDCTL_API="3"))
     err = "".join(line for line in done.stderr.decode().splitlines(True) if not line.startswith('{"level"'))
     return done.stdout.decode(), err, done.returncode
