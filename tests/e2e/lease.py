@@ -16,14 +16,14 @@ TTL_S = 30
 
 # What an operator types, the same for all: {A}... are leases as they were granted.
 STEPS = (
-    ("grant", "0"), ("grant", "300"), ("grant", "9000000001"), ("grant", "200"), ("list",),
-    ("put", "k1", "v", "--lease={B}"), ("put", "k2", "v", "--lease={B}"), ("put", "k3", "v", "--lease={C}"),
-    ("timetolive", "{B}", "--keys"), ("timetolive", "{C}", "--keys"), ("timetolive", "1234", "--keys"),
-    ("keep-alive", "{B}", "--once"), ("keep-alive", "1234"),
-    ("put", "k2", "v", "--lease={C}"), ("put", "k4", "v", "--lease=1234"), ("put", "k1", "w"),
-    ("timetolive", "{B}", "--keys"), ("revoke", "{C}"), ("revoke", "{C}"), ("get", "k", "--prefix", "-w", "json"),
-    ("put", "k1", "v", "--lease={B}"), ("revoke", "{B}"), ("get", "k", "--prefix", "-w", "json"),
-    ("timetolive", "{B}"), ("wait",), ("list",), ("timetolive", "{A}"), ("get", "z", "-w", "json"),
+    ("grant", "300"), ("grant", "9000000001"), ("grant", "200"), ("list",),
+    ("put", "k1", "v", "--lease={A}"), ("put", "k2", "v", "--lease={A}"), ("put", "k3", "v", "--lease={B}"),
+    ("timetolive", "{A}", "--keys"), ("timetolive", "{B}", "--keys"), ("timetolive", "1234", "--keys"),
+    ("keep-alive", "{A}", "--once"), ("keep-alive", "1234"),
+    ("put", "k2", "v", "--lease={B}"), ("put", "k4", "v", "--lease=1234"), ("put", "k1", "w"),
+    ("timetolive", "{A}", "--keys"), ("revoke", "{B}"), ("revoke", "{B}"), ("get", "k", "--prefix", "-w", "json"),
+    ("put", "k1", "v", "--lease={A}"), ("revoke", "{A}"), ("get", "k", "--prefix", "-w", "json"),
+    ("timetolive", "{A}"), ("grant", "0"), ("wait",), ("list",), ("timetolive", "{C}"), ("get", "z", "-w", "json"),
 )
 
 
@@ -48,7 +48,7 @@ def run_steps(cluster):
     for step in STEPS:
         words = [word.format(**leases) for word in step]
         if words[0] == "wait":
-            lib.wait_until(lambda: leases["A"] not in cluster.ctl("lease", "list"), 10, "the end of a lease of 2 s")
+            lib.wait_until(lambda: leases["C"] not in cluster.ctl("lease", "list"), 10, "the end of a lease of 2 s")
             continue
         if words[0] not in ("put", "get"):
             words.insert(0, "lease")

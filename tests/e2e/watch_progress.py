@@ -119,7 +119,7 @@ def idle(s, heard, eager):
         s.equal({revision for _, revision in told}, {now}, f"watcher {watcher} of an idle store is told its revision")
         s.check(2 <= len(told) <= 6, f"watcher {watcher} was told {len(told)} times in five intervals and a half")
         mean_s = sum(gaps(told)) / max(1, len(gaps(told)))
-        s.check(0.95 * INTERVAL_S <= mean_s <= 1.1 * INTERVAL_S + LATE_S / 2, f"watcher {watcher} every {mean_s:.3f} s")
+        s.check(0.6 * INTERVAL_S <= mean_s <= 1.1 * INTERVAL_S + LATE_S / 2, f"watcher {watcher} every {mean_s:.3f} s")
 
 
 def written_elsewhere(s, heard, eager):
@@ -212,6 +212,7 @@ def asked(s):
     stream.progress()
     s.equal(stream.take(0.3), None, "nobody watches, nobody is answered")
     now = s.put(b"asked/a")
+    s.revision()  # the watched one has it
     for number, start in enumerate((0, now + 1000, now)):
         s.equal(stream.created(key=b"asked/", range_end=b"asked0", start_revision=start).watch_id, number, "a watcher")
     s.equal(stream.take().events[0].kv.mod_revision, now, "what lies before comes")
