@@ -60,6 +60,14 @@ enum api_error admit_write(struct services *services, uint64_t cost)
     uint64_t used = atomic_load_explicit(&services->figures.used_bytes, memory_order_relaxed);
     if (used + cost >= services->options.quota_bytes)
         return API_NO_SPACE;
+    uint64_t room = atomic_load_explicit(&services->figures.room_bytes, memory_order_relaxed);
+    return room < cost ? API_DISK_FULL : API_OK;
+}
+
+enum api_error charge_write(struct services *services, uint64_t cost)
+{
+    if (cost == 0)
+        return API_OK;
     if (!take_room(&services->figures, cost))
         return API_DISK_FULL;
     atomic_fetch_add_explicit(&services->figures.used_bytes, cost, memory_order_relaxed);

@@ -342,7 +342,8 @@ static enum api_error propose_login(struct login *login)
     if (error == API_OK)
         error = api_error_of(wire_out_finish(&out, &body));
     if (error == API_OK)
-        error = propose_as(call, INTERNAL_AUTHENTICATE, body, /* caller= */ NULL, login_applied);
+        error = propose_as(call, INTERNAL_AUTHENTICATE, body, /* caller= */ NULL, /* cost= */ 0,
+                           login_applied);
     return error;
 }
 

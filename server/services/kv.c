@@ -29,7 +29,7 @@ static void on_put(struct rpc_call *call)
     if (error != API_OK)
         refuse_write(call, error);
     else
-        propose_message(call, INTERNAL_PUT);
+        propose_write(call, INTERNAL_PUT, put_cost(&put));
 }
 
 static void on_delete_range(struct rpc_call *call)
@@ -294,7 +294,7 @@ static void on_txn(struct rpc_call *call)
     if (error != API_OK)
         refuse_caller(call, error);
     else
-        propose_message(call, INTERNAL_TXN);
+        propose_write(call, INTERNAL_TXN, txn_cost(txn));
 }
 
 static const struct rpc_method methods[] = {

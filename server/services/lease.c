@@ -41,7 +41,7 @@ static void on_lease_grant(struct rpc_call *call)
     if (error != API_OK)
         refuse_write(call, error);
     else
-        propose_message(call, INTERNAL_LEASE_GRANT);
+        propose_write(call, INTERNAL_LEASE_GRANT, GRANT_COST);
 }
 
 static void on_lease_revoke(struct rpc_call *call)

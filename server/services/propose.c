@@ -19,7 +19,7 @@ static bool is_urgent(enum internal_field field)
 }
 
 enum api_error propose_as(struct rpc_call *call, enum internal_field field, struct slice body,
-                          const struct auth_caller *caller,
+                          const struct auth_caller *caller, uint64_t cost,
                           void (*done)(struct proposal *, enum api_error, struct slice))
 {
     struct services *services = call->service;
@@ -27,6 +27,9 @@ enum api_error propose_as(struct rpc_call *call, enum internal_field field, stru
     uint64_t id = loops_next_id(loops);
     if (internal_request_size_as(field, body.len, id, caller) > services->options.request_bytes_max)
         return API_REQUEST_TOO_LARGE;
+    enum api_error error = charge_write(services, cost);
+    if (error != API_OK)
+        return error;
     struct proposal *proposal = ARENA_NEW(call->arena, struct proposal);
     struct raft_payload *payload =
         proposal == NULL ? NULL : internal_request_payload_as(field, body, id, caller);
@@ -44,7 +47,8 @@ enum api_error propose_as(struct rpc_call *call, enum internal_field field, stru
     return API_OK;
 }
 
-void propose_body(struct rpc_call *call, enum internal_field field, struct slice body)
+static void propose(struct rpc_call *call, enum internal_field field, struct slice body,
+                    uint64_t cost)
 {
     const struct services *services = call->service;
     struct auth_caller caller = {0};
@@ -52,14 +56,24 @@ void propose_body(struct rpc_call *call, enum internal_field field, struct slice
     if (machine_auth_enabled(services->options.machine))
         error = auth_caller_of(call, &caller);
     if (error == API_OK)
-        error = propose_as(call, field, body, &caller, write_done);
+        error = propose_as(call, field, body, &caller, cost, write_done);
     if (error != API_OK)
         finish_error(call, error);
+}
+
+void propose_body(struct rpc_call *call, enum internal_field field, struct slice body)
+{
+    propose(call, field, body, /* cost= */ 0);
 }
 
 /* The request goes into the entry as it came: whatever the decoder lets pass, etcd's decoder reads
  * the same way. */
 void propose_message(struct rpc_call *call, enum internal_field field)
 {
-    propose_body(call, field, call->message);
+    propose(call, field, call->message, /* cost= */ 0);
+}
+
+void propose_write(struct rpc_call *call, enum internal_field field, uint64_t cost)
+{
+    propose(call, field, call->message, cost);
 }

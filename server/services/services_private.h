@@ -80,12 +80,15 @@ uint64_t request_deadline_ns(const struct services *services);
 /* Wraps the call's message as it is into an entry, proposes it on the caller's behalf, and answers
  * with what apply says. */
 void propose_message(struct rpc_call *call, enum internal_field field);
+/* The same for what was admitted at that cost. */
+void propose_write(struct rpc_call *call, enum internal_field field, uint64_t cost);
 /* The same for a body in the call's arena. */
 void propose_body(struct rpc_call *call, enum internal_field field, struct slice body);
 /* The same on behalf of caller (borrowed for the call), with a done of one's own (struct proposal).
  * On an error nothing is proposed and done is not called. */
 CHECKED enum api_error propose_as(struct rpc_call *call, enum internal_field field,
                                   struct slice body, const struct auth_caller *caller,
+                                  uint64_t cost,
                                   void (*done)(struct proposal *, enum api_error, struct slice));
 
 /* ---- gate.c: what is refused whatever the method says ---- */
@@ -158,6 +161,9 @@ void on_member_promote(struct rpc_call *call);
 /* admit.c: may a write that adds cost bytes be taken? API_OK, API_NO_SPACE (quota), API_DISK_FULL,
  * API_STOPPED (the member is broken and about to stop). */
 enum api_error admit_write(struct services *services, uint64_t cost);
+/* Counts what an admitted write costs, when nothing but the cluster can refuse it any more. Also
+ * API_DISK_FULL: others took the room meanwhile. */
+enum api_error charge_write(struct services *services, uint64_t cost);
 /* Ends a write that was not admitted; API_NO_SPACE raises the alarm first. */
 void refuse_write(struct rpc_call *call, enum api_error error);
 /* Whether a read may touch the store on a poller: while it fits in memory. */

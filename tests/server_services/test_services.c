@@ -125,6 +125,22 @@ static uint32_t nospace_alarms(struct fixture *f)
     return count;
 }
 
+/* As much as the quota has left, and refused for its size: it takes no room from what comes next.
+ */
+static void test_quota_is_not_charged_for_what_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    open_services(f, /* quota_bytes= */ 4U << 20, 0);
+    struct slice big = {arena_alloc(&f->harness.arena, 1536U << 10), 1536U << 10};
+    assert_non_null(big.data);
+    for (uint32_t i = 0; i < 3; i++)
+        assert_error(put(f, &(struct kv_put){.key = SLICE("k"), .value = big}),
+                     API_REQUEST_TOO_LARGE);
+    big.len -= 1024;
+    assert_int_equal(put(f, &(struct kv_put){.key = SLICE("k"), .value = big})->code, RPC_OK);
+    assert_int_equal(nospace_alarms(f), 0);
+}
+
 /* Once, and before the client is told; what is refused goes nowhere else. */
 static void test_quota_raises_the_alarm(void **state)
 {
@@ -423,6 +439,7 @@ int main(void)
         FIXTURE_TEST(test_delete_and_compact_are_proposed),
         FIXTURE_TEST(test_write_passes_on_what_the_actors_say),
         FIXTURE_TEST(test_quota_refuses_what_costs),
+        FIXTURE_TEST(test_quota_is_not_charged_for_what_is_refused),
         FIXTURE_TEST(test_quota_raises_the_alarm),
         FIXTURE_TEST(test_quota_refuses_without_a_leader),
         FIXTURE_TEST(test_quota_counts_what_was_admitted_since_it_looked),
