@@ -40,9 +40,7 @@
 #define OLD_TERM 2U
 #define NEW_TERM 3U
 #define NEVER UINT64_MAX
-#ifdef __SANITIZE_THREAD__
-#define STRIDE 25U /* it is slow to fork */
-#elif defined(__SANITIZE_ADDRESS__)
+#ifdef __SANITIZE_ADDRESS__
 #define STRIDE 3U /* the release build dies everywhere */
 #else
 #define STRIDE 1U

@@ -25,11 +25,7 @@
 #define READERS 4U /* two for short reads, and the others */
 #define ACTORS (ACTOR_READER_FIRST + READERS)
 #define STEPS 400U
-#ifdef __SANITIZE_THREAD__
-#define SEEDS 20U /* it is slow, and there is one thread */
-#else
 #define SEEDS 500U
-#endif
 
 struct world;
 

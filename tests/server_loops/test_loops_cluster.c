@@ -11,10 +11,7 @@
 
 #include <malloc.h>
 
-#ifdef __SANITIZE_THREAD__
-#define SEEDS 5U /* it is slow, and there is one thread */
-#define STALL_SEEDS 1U
-#elif defined(__SANITIZE_ADDRESS__)
+#ifdef __SANITIZE_ADDRESS__ /* it is slow */
 #define SEEDS 15U
 #define STALL_SEEDS 8U
 #else
