@@ -336,7 +336,7 @@ static void test_rpc_stop_cancels_streams_in_a_burst(void **state)
     struct grpc_stream *streams[BURST_STREAMS];
     struct rpc_call *calls[BURST_STREAMS];
     send_burst(streams, calls);
-    assert_int_equal(rpc_server_stop(fixture.server, 0, 10000), ST_OK);
+    assert_int_equal(rpc_server_stop(fixture.server, 0, 60000), ST_OK);
     assert_int_equal(fixture.cancels, BURST_STREAMS);
     for (uint32_t i = 0; i < BURST_STREAMS; i++) {
         while (grpc_stream_read(streams[i], &reply)) {
