@@ -23,17 +23,22 @@ def lose_a_record(member):
     database.close()
 
 
-def odd_one_out(args, checks, folder):
-    """A value that is missing on one member: the periodic check raises an alarm that names it; it does not start with
-    the check before serving."""
-    cluster = cluster_lib.Cluster(args.cleat, folder, 3, etcdctl=args.etcdctl,
-                                  flags=["--backend=sqlite", "--experimental-corrupt-check-time=500ms"]).start()
+def with_an_odd_one(args, folder, *flags):
+    """A cluster, and the follower that lost a value while it was stopped, with its id."""
+    cluster = cluster_lib.Cluster(args.cleat, folder, 3, etcdctl=args.etcdctl, flags=["--backend=sqlite", *flags]).start()
     for i in range(KEYS):
         cluster.ctl("put", f"k{i}", str(i))
     odd = cluster.followers()[0]
     odd_id = cluster.id_of(odd)
     odd.stop()
     lose_a_record(odd)
+    return cluster, odd, odd_id
+
+
+def odd_one_out(args, checks, folder):
+    """A value that is missing on one member: the periodic check raises an alarm that names it; it does not start with
+    the check before serving."""
+    cluster, odd, odd_id = with_an_odd_one(args, folder, "--experimental-corrupt-check-time=500ms")
     odd.flags.append("--experimental-initial-corrupt-check")
     odd.launch()
     lib.wait_until(lambda: not odd.is_alive(), 30, "the odd one ends")
@@ -57,19 +62,12 @@ def odd_one_out(args, checks, folder):
 
 def odd_after_compaction(args, checks, folder):
     """The same with the check that waits for a compaction."""
-    cluster = cluster_lib.Cluster(args.cleat, folder, 3, etcdctl=args.etcdctl,
-                                  flags=["--backend=sqlite", "--experimental-compact-hash-check-enabled",
-                                         "--experimental-compact-hash-check-time=100ms"]).start()
-    for i in range(KEYS):
-        cluster.ctl("put", f"k{i}", str(i))
-    odd = cluster.followers()[0]
-    odd_id = cluster.id_of(odd)
-    odd.stop()
-    lose_a_record(odd)
+    cluster, odd, odd_id = with_an_odd_one(args, folder, "--experimental-compact-hash-check-enabled",
+                                           "--experimental-compact-hash-check-time=100ms")
     cluster.restart(odd)
     checks.equal(cluster.ctl("alarm", "list"), "", "alarms before a compaction")
     cluster.ctl("compaction", str(KEYS))
-    lib.wait_until(lambda: "CORRUPT" in cluster.ctl("alarm", "list", check=False), 20, "an alarm")
+    lib.wait_until(lambda: "CORRUPT" in cluster.ctl("alarm", "list", check=False), 30, "an alarm")
     checks.check(f"memberID:{odd_id} alarm:CORRUPT" in cluster.ctl("alarm", "list", check=False), "the alarm names it")
     cluster.stop()
 
